@@ -1,0 +1,81 @@
+"""What can be set for an endpoint, with production's names and defaults (wire.md 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.core.errors import ConfigError
+from emulator.core.policy import (
+    EXECUTION_TIMEOUT_ABOVE_MS,
+    EXECUTION_TIMEOUT_MAX_MS,
+    TTL_DEFAULT_MS,
+    ExecutionPolicy,
+)
+from emulator.core.scaling import ScalerType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """The settings of one endpoint.
+
+    :raises ConfigError: a value is out of bounds.
+    """
+
+    #: What its workers run: a callable, `"path.py"`, `"path.py:function"` or `"module:function"`;
+    #: None is the built-in mock worker.
+    handler: Any = None
+    #: Workers that are kept up without any job.
+    workers_min: int = 0
+    #: Never more workers than this.
+    workers_max: int = 3
+    #: Seconds without a job after which a worker is stopped.
+    idle_timeout_s: float = 5.0
+    #: How long a handler may hold a job that does not say so itself.
+    execution_timeout_ms: int = 600_000
+    #: How long a job that does not say so itself may exist.
+    ttl_ms: int = TTL_DEFAULT_MS
+    scaler_type: ScalerType = ScalerType.QUEUE_DELAY
+    #: QUEUE_DELAY: seconds; REQUEST_COUNT: jobs per worker.
+    scaler_value: int = 4
+    #: How long a worker takes to start.
+    cold_start_ms: int = 0
+    #: How long the result of a job submitted by /run can be read (wire.md 3).
+    retention_ms: int = 1_800_000
+    #: The same for /runsync.
+    sync_retention_ms: int = 60_000
+    #: How long a worker may hold on to a job that it was told to stop.
+    stop_grace_ms: int = 3_000
+    #: A worker that has sent heartbeats and then none for this long is lost, with its jobs.
+    heartbeat_timeout_ms: int = 40_000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scaler_type", _scaler_type(self.scaler_type))
+        if self.workers_min < 0 or self.workers_max < 0:
+            raise ConfigError("workers_min and workers_max cannot be negative")
+        if self.workers_min > self.workers_max:
+            raise ConfigError(
+                f"workers_min is {self.workers_min}, above workers_max {self.workers_max}: raise workers_max"
+            )
+        if not EXECUTION_TIMEOUT_ABOVE_MS < self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
+            raise ConfigError(
+                f"execution_timeout_ms is {self.execution_timeout_ms}: it must be more than"
+                f" {EXECUTION_TIMEOUT_ABOVE_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
+            )
+        if self.scaler_value < 1:
+            raise ConfigError(f"scaler_value is {self.scaler_value}: it must be at least 1")
+        for name in ("idle_timeout_s", "cold_start_ms", "retention_ms", "sync_retention_ms", "stop_grace_ms"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it cannot be negative")
+
+    @property
+    def default_policy(self) -> ExecutionPolicy:
+        """The policy of a job that brings none of its own."""
+        return ExecutionPolicy(execution_timeout_ms=self.execution_timeout_ms, ttl_ms=self.ttl_ms)
+
+
+def _scaler_type(value: str) -> ScalerType:
+    try:
+        return ScalerType(value)
+    except ValueError:
+        raise ConfigError(f"scaler_type is {value!r}: it must be QUEUE_DELAY or REQUEST_COUNT") from None

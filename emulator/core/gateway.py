@@ -1,0 +1,172 @@
+"""The worker's door: where every kind of worker takes jobs and brings back results (wire.md 7).
+
+What an external worker does here over HTTP, one in this process does by calling the methods.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from emulator.core.errors import WorkerGone
+from emulator.core.job import JobStatus
+from emulator.core.json_text import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from emulator.core.endpoint import Endpoint
+    from emulator.core.job import Job
+    from emulator.core.result import JobResult
+    from emulator.core.worker import Worker
+
+#: wire.md 4: larger string chunks are split.
+CHUNK_MAX_BYTES = 1_000_000
+
+
+class Gateway:
+    """The worker's side of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._pool = endpoint.pool
+
+    async def take(
+        self, worker_id: str, *, limit: int = 1, hold_ms: int | None = None, holds_nothing: bool = False
+    ) -> list[Job]:
+        """Up to `limit` jobs; waits for the first up to `hold_ms` (None: as long as it takes).
+
+        `holds_nothing` is the worker's word that it has no job in progress: one that it should have is lost.
+
+        :raises WorkerGone: the worker is unknown or going away.
+        """
+        worker = self._pool.checked_in(worker_id)
+        if holds_nothing and worker.busy:
+            for job_id in list(worker.stopping):
+                self.let_go(worker_id, job_id)
+            for job in list(worker.jobs.values()):
+                self._lose_from(worker, job, "its worker asked for another job without bringing a result")
+            worker = self._pool.checked_in(worker_id)
+        if jobs := self._endpoint.deliver(worker, limit):
+            return jobs
+        return await self._endpoint.takers.wait(worker, limit, hold_ms)
+
+    def push_chunk(self, worker_id: str, job_id: str, chunk_json: bytes) -> bool:
+        """A chunk of the job's stream, as JSON text; False when the job is no longer this worker's."""
+        job = self._held(worker_id, job_id, "chunk")
+        if job is None:
+            return False
+        for piece in _pieces(chunk_json):
+            self._endpoint.add_chunk(job, piece)
+        return True
+
+    def report_progress(self, worker_id: str, job_id: str, progress_json: bytes) -> bool:
+        """What /status shows as output until the job ends; False when the job is no longer this worker's."""
+        job = self._held(worker_id, job_id, "progress update")
+        if job is None:
+            return False
+        job.output_json = progress_json
+        return True
+
+    def finish(self, worker_id: str, job_id: str, result: JobResult) -> bool:
+        """The end of a job. A result for a job that is no longer this worker's is dropped: False.
+
+        May be called again for the same job, as a worker does that got no answer.
+        """
+        job = self._held(worker_id, job_id, "result")
+        if job is None:
+            self.let_go(worker_id, job_id)
+            return False
+        worker = self._pool.get(worker_id)
+        assert worker is not None
+        self._endpoint.finish(job, worker, result)
+        return True
+
+    def heartbeat(self, worker_id: str, job_ids: Iterable[str]) -> None:
+        """The worker is alive and works on these jobs. A job missing twice in a row is lost (wire.md 7).
+
+        :raises WorkerGone: the worker is unknown.
+        """
+        worker = self._pool.get(worker_id)
+        if worker is None:
+            raise WorkerGone
+        clock, timeout_ms = self._endpoint.clock, self._endpoint.config.heartbeat_timeout_ms
+        clock.cancel(worker.ping_timer)
+        worker.ping_timer = clock.call_later(timeout_ms, "heartbeat", self._on_silence, worker)
+        named = frozenset(job_ids)
+        for job_id in worker.stopping.keys() - named:
+            self.let_go(worker_id, job_id)
+        missing = worker.jobs.keys() - named
+        for job_id in missing & worker.missing:
+            self._lose_from(worker, worker.jobs[job_id], "its worker's heartbeats no longer name it")
+        worker.missing = frozenset(missing)
+
+    async def next_stop_signals(self, worker_id: str, *, hold_ms: int | None = None) -> list[str]:
+        """The ids of jobs the worker must stop; waits for the first up to `hold_ms`
+        (None: as long as it takes).
+
+        :raises WorkerGone: the worker is unknown or went away meanwhile.
+        """
+        worker = self._known(worker_id)
+        if not worker.stop_signals:
+            await worker.stop_called.wait(self._endpoint.clock, hold_ms, "job-stop")
+            worker = self._known(worker_id)
+        signals = list(worker.stop_signals)
+        worker.stop_signals.clear()
+        return signals
+
+    def let_go(self, worker_id: str, job_id: str) -> None:
+        """The worker no longer works on a job it was told to stop."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (timer := worker.stopping.pop(job_id, None)) is not None:
+            self._endpoint.clock.cancel(timer)
+            self._pool.freed(worker)
+
+    def crashed(self, worker_id: str, reason: str) -> None:
+        """The worker is dead."""
+        if (worker := self._pool.get(worker_id)) is not None:
+            self._endpoint.lose_worker(worker, reason)
+
+    def cannot_stop(self, worker_id: str, reason: str) -> None:
+        """The worker cannot stop a job it was told to stop: it is to be replaced without waiting."""
+        if (worker := self._pool.get(worker_id)) is not None:
+            self._endpoint.replace_worker(worker, reason)
+
+    def _known(self, worker_id: str) -> Worker:
+        worker = self._pool.get(worker_id)
+        if worker is None:
+            raise WorkerGone
+        return worker
+
+    def _held(self, worker_id: str, job_id: str, what: str) -> Job | None:
+        worker = self._pool.get(worker_id)
+        job = None if worker is None else worker.jobs.get(job_id)
+        if job is None or job.status is not JobStatus.IN_PROGRESS:
+            self._endpoint.notice(
+                "info", f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
+                worker_id=worker_id,
+            )  # fmt: skip
+            return None
+        return job
+
+    def _lose_from(self, worker: Worker, job: Job, reason: str) -> None:
+        del worker.jobs[job.id]
+        self._endpoint.lose(job, reason)
+        if self._pool.get(worker.id) is worker:
+            self._pool.freed(worker)
+
+    def _on_silence(self, worker: Worker) -> None:
+        worker.ping_timer = None
+        self._endpoint.lose_worker(worker, "its heartbeats have stopped")
+
+
+def _pieces(chunk_json: bytes) -> Iterator[bytes]:
+    """The chunk, or if it is a string too large for one, its parts (wire.md 4)."""
+    if len(chunk_json) <= CHUNK_MAX_BYTES or not chunk_json.startswith(b'"'):
+        yield chunk_json
+        return
+    text: str = json.loads(chunk_json)
+    # A character is at most four bytes in UTF-8, six when it has to be escaped.
+    step = CHUNK_MAX_BYTES // 6
+    for start in range(0, len(text), step):
+        yield encode(text[start : start + step], "chunk")

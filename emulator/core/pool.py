@@ -1,0 +1,231 @@
+"""The workers of one endpoint: started on demand, stopped when idle, restarted when they crash."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from emulator.core.errors import WorkerGone
+from emulator.core.events import WorkerMoved
+from emulator.core.scaling import Demand, ScalerType, wanted_workers
+from emulator.core.worker import Worker, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from emulator.core.clock import Clock, Timer
+    from emulator.core.config import EndpointConfig
+    from emulator.core.events import Event
+    from emulator.core.job import Job
+    from emulator.core.queue import JobQueue
+    from emulator.core.takers import Takers
+    from emulator.core.worker import WorkerLauncher
+
+#: A crashed worker is started again after 1 s, then 2 s, 4 s … up to this.
+RESTART_DELAY_MAX_MS = 60_000
+
+
+class WorkerPool:
+    """Keeps the number of workers that the queue asks for (wire.md 6) and knows the state of each."""
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        config: EndpointConfig,
+        clock: Clock,
+        queue: JobQueue,
+        takers: Takers,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._endpoint_id = endpoint_id
+        self._config = config
+        self._clock = clock
+        self._queue = queue
+        self._takers = takers
+        self._emit = emit
+        self._launcher: WorkerLauncher | None = None
+        self._workers: dict[str, Worker] = {}
+        #: Armed for the moment at which a queued job will have waited too long.
+        self._overdue_timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def open(self, launcher: WorkerLauncher) -> None:
+        """Start the workers that are always up, and others when they are wanted."""
+        self._launcher = launcher
+        self.adjust()
+
+    def close(self) -> list[Job]:
+        """End all workers; returns the jobs they held."""
+        self._clock.cancel(self._overdue_timer)
+        self._overdue_timer = None
+        held = [job for worker in self for job in worker.jobs.values()]
+        for worker in list(self):
+            self.remove(worker, "the endpoint is closing", kill=worker.busy)
+        self._launcher = None
+        return held
+
+    def get(self, worker_id: str | None) -> Worker | None:
+        """The worker, or None when it is unknown or gone."""
+        return None if worker_id is None else self._workers.get(worker_id)
+
+    def checked_in(self, worker_id: str) -> Worker:
+        """The worker that asks for a job; its first question ends its cold start.
+
+        :raises WorkerGone: it is unknown, or is to ask no more.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is None or worker.retiring or worker.state is WorkerState.UNHEALTHY:
+            raise WorkerGone
+        if worker.state is WorkerState.INITIALIZING:
+            self._set_state(worker, WorkerState.IDLE, "ready")
+            self._arm_idle_timer(worker)
+        return worker
+
+    def counts(self) -> dict[WorkerState, int]:
+        """How many workers are in each state."""
+        counted = Counter(worker.state for worker in self)
+        return {state: counted[state] for state in WorkerState}
+
+    # What its workers do
+
+    def occupied(self, worker: Worker) -> None:
+        """A worker has been given a job."""
+        self._clock.cancel(worker.idle_timer)
+        worker.idle_timer = None
+        worker.state = WorkerState.RUNNING
+
+    def freed(self, worker: Worker) -> None:
+        """A worker has let go of a job."""
+        if worker.busy:
+            return
+        if worker.retiring:
+            self.remove(worker, "it asked to be replaced")
+            self.adjust()
+            return
+        worker.state = WorkerState.IDLE
+        self._arm_idle_timer(worker)
+
+    def crashed(self, worker: Worker, reason: str) -> None:
+        """A worker is dead: start it again after a delay that grows with each crash in a row."""
+        delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
+        worker.crashes += 1
+        self._forget_work(worker)
+        self._takers.dismiss(worker)
+        self._set_state(worker, WorkerState.UNHEALTHY, f"{reason}; restarting in {delay_ms} ms")
+        worker.restart_timer = self._clock.call_later(delay_ms, "worker restart", self._restart, worker)
+
+    def remove(self, worker: Worker, reason: str, *, kill: bool = False) -> None:
+        """End a worker: `kill` when it does not let go of a job by itself."""
+        self._forget_work(worker)
+        self._clock.cancel(worker.restart_timer)
+        del self._workers[worker.id]
+        self._takers.dismiss(worker)
+        self._emit(WorkerMoved(self._endpoint_id, worker.id, worker.state, None, reason, self._clock.now_ms()))
+        if self._launcher is not None:
+            if kill:
+                self._launcher.kill(worker.id)
+            else:
+                self._launcher.stop(worker.id)
+
+    # Scaling
+
+    def adjust(self) -> None:
+        """Start the workers that are wanted now; arm a timer for when another may be."""
+        if self._launcher is None or len(self._workers) >= self._config.workers_max:
+            return
+        config = self._config
+        wanted = wanted_workers(
+            self._demand(),
+            scaler_type=config.scaler_type,
+            scaler_value=config.scaler_value,
+            workers_min=config.workers_min,
+            workers_max=config.workers_max,
+        )
+        while len(self._workers) < wanted:
+            self._start_one()
+        if config.scaler_type is ScalerType.QUEUE_DELAY and self._overdue_timer is None:
+            self._arm_overdue_timer()
+
+    def _demand(self) -> Demand:
+        overdue_from_ms = self._clock.now_ms() - self._config.scaler_value * 1000
+        return Demand(
+            queued=self._queue.scaling_length,
+            in_progress=sum(
+                not job.policy.low_priority for worker in self for job in worker.jobs.values()
+            ),
+            overdue=sum(job.queued_ms <= overdue_from_ms for job in self._oldest_queued()),
+            workers=len(self._workers),
+            starting=sum(worker.state is WorkerState.INITIALIZING for worker in self),
+        )
+
+    def _oldest_queued(self) -> Iterable[Job]:
+        """As many queued jobs as there could be workers: more cannot matter."""
+        return islice(self._queue.scaling_jobs(), self._config.workers_max)
+
+    def _arm_overdue_timer(self) -> None:
+        now_ms, delay_ms = self._clock.now_ms(), self._config.scaler_value * 1000
+        for job in self._oldest_queued():
+            if job.queued_ms + delay_ms > now_ms:
+                self._overdue_timer = self._clock.call_at(
+                    job.queued_ms + delay_ms, "queue delay", self._on_overdue, None
+                )
+                return
+
+    def _on_overdue(self, _: object) -> None:
+        self._overdue_timer = None
+        self.adjust()
+
+    def _start_one(self) -> None:
+        assert self._launcher is not None
+        worker = Worker(_new_worker_id())
+        self._workers[worker.id] = worker
+        self._emit(
+            WorkerMoved(
+                self._endpoint_id, worker.id, None, WorkerState.INITIALIZING, "", self._clock.now_ms()
+            )
+        )
+        self._launcher.start(worker.id)
+
+    def _restart(self, worker: Worker) -> None:
+        worker.restart_timer = None
+        if self._launcher is not None and worker.id in self._workers:
+            self._set_state(worker, WorkerState.INITIALIZING, "restarted")
+            self._launcher.start(worker.id)
+
+    def _arm_idle_timer(self, worker: Worker) -> None:
+        delay_ms = int(self._config.idle_timeout_s * 1000)
+        worker.idle_timer = self._clock.call_later(delay_ms, "idle timeout", self._on_idle_timeout, worker)
+
+    def _on_idle_timeout(self, worker: Worker) -> None:
+        worker.idle_timer = None
+        if len(self._workers) > self._config.workers_min:
+            self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
+
+    def _forget_work(self, worker: Worker) -> None:
+        for timer in (worker.idle_timer, worker.ping_timer, *worker.stopping.values()):
+            self._clock.cancel(timer)
+        worker.idle_timer = worker.ping_timer = None
+        worker.jobs.clear()
+        worker.stopping.clear()
+        worker.stop_signals.clear()
+        worker.stop_called.notify()
+        worker.missing = frozenset()
+
+    def _set_state(self, worker: Worker, state: WorkerState, reason: str) -> None:
+        before, worker.state = worker.state, state
+        self._emit(
+            WorkerMoved(self._endpoint_id, worker.id, before, state, reason, self._clock.now_ms())
+        )
+
+
+def _new_worker_id() -> str:
+    """14 letters and digits, as production's."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(14))

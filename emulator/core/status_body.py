@@ -1,0 +1,44 @@
+"""A job as its clients see it: the body of /status, /runsync and webhooks (wire.md 3 and 5)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from emulator.core.job import JobStatus
+from emulator.core.json_text import encode
+
+if TYPE_CHECKING:
+    from emulator.core.job import Job
+
+
+def status_body(job: Job, now_ms: int) -> bytes:
+    """The status body: each key once it is known, in alphabetical order."""
+    parts: list[bytes] = []
+    if job.delay_ms is not None:
+        parts.append(b'"delayTime":%d' % job.delay_ms)
+    if job.error is not None:
+        parts.append(b'"error":' + encode(job.error))
+    if job.execution_ms is not None:
+        parts.append(b'"executionTime":%d' % job.execution_ms)
+    elif job.output_json is not None and job.started_ms is not None:
+        # Progress so far.
+        parts.append(b'"executionTime":%d' % (now_ms - job.started_ms))
+    parts.append(b'"id":"%b"' % job.id.encode())
+    if job.output_json is not None:
+        parts.append(b'"output":' + job.output_json)
+    if job.retries and job.status is not JobStatus.IN_QUEUE:
+        parts.append(b'"retries":%d' % job.retries)
+    parts.append(b'"status":"%b"' % job.status.encode())
+    if job.worker_id is not None:
+        parts.append(b'"workerId":"%b"' % job.worker_id.encode())
+    return b"{" + b",".join(parts) + b"}"
+
+
+def webhook_body(job: Job) -> bytes:
+    """The body a webhook receives at the job's end: its status body with `input` and `webhook`."""
+    assert job.ended_ms is not None
+    fields = json.loads(status_body(job, job.ended_ms))
+    fields["input"] = job.input
+    fields["webhook"] = job.webhook
+    return encode(dict(sorted(fields.items())))

@@ -1,0 +1,84 @@
+"""Workers that wait for a job."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from emulator.core.errors import WorkerGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emulator.core.clock import Clock
+    from emulator.core.job import Job
+    from emulator.core.worker import Worker
+
+
+class Taker:
+    """One waiting take: who waits, and for how many jobs at most."""
+
+    __slots__ = ("future", "limit", "worker")
+
+    def __init__(self, worker: Worker, limit: int) -> None:
+        self.worker = worker
+        self.limit = limit
+        self.future: asyncio.Future[list[Job]] = asyncio.get_running_loop().create_future()
+
+
+class Takers:
+    """The waiting takes of an endpoint. The one that came last is served first, so that spare
+    workers stay without a job and reach their idle timeout.
+    """
+
+    def __init__(self, clock: Clock, hand_back: Callable[[Job], None]) -> None:
+        self._clock = clock
+        self._hand_back = hand_back
+        self._waiting: dict[Taker, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def pop(self) -> Taker:
+        """The taker to serve next; the caller gives it jobs or puts it back."""
+        taker, _ = self._waiting.popitem()
+        return taker
+
+    def put_back(self, taker: Taker) -> None:
+        """Let a taker wait on."""
+        self._waiting[taker] = None
+
+    def dismiss(self, worker: Worker) -> None:
+        """End the waits of a worker that is going away."""
+        for taker in [taker for taker in self._waiting if taker.worker is worker]:
+            del self._waiting[taker]
+            if not taker.future.done():
+                taker.future.set_exception(WorkerGone())
+
+    async def wait(self, worker: Worker, limit: int, hold_ms: int | None) -> list[Job]:
+        """Wait for jobs, up to `hold_ms` (None: as long as it takes); empty when none came.
+
+        A caller that is cancelled just as jobs were given to it loses none: they go back to the queue.
+
+        :raises WorkerGone: the worker is going away.
+        """
+        taker = Taker(worker, limit)
+        self._waiting[taker] = None
+        timer = None
+        if hold_ms is not None:
+            timer = self._clock.call_later(hold_ms, "job-take", _give_up, taker.future)
+        try:
+            return await taker.future
+        except asyncio.CancelledError:
+            if taker.future.done() and not taker.future.cancelled() and taker.future.exception() is None:
+                for job in reversed(taker.future.result()):
+                    self._hand_back(job)
+            raise
+        finally:
+            self._clock.cancel(timer)
+            self._waiting.pop(taker, None)
+
+
+def _give_up(future: asyncio.Future[list[Job]]) -> None:
+    if not future.done():
+        future.set_result([])

@@ -1,0 +1,42 @@
+"""How something that is waited for wakes those who wait, without anyone polling."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emulator.core.clock import Clock
+
+
+class Wakeup:
+    """Any number of waiters, woken together; a waiter gives up after a limit on the emulator's clock."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[bool]] = []
+
+    def notify(self) -> None:
+        """Wake all who wait now."""
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(True)
+
+    async def wait(self, clock: Clock, limit_ms: int | None, kind: str) -> bool:
+        """Wait for `notify`; False when `limit_ms` (None: never) passed first. `kind` names the wait among the timers."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        timer = None if limit_ms is None else clock.call_later(limit_ms, kind, _give_up, future)
+        try:
+            return await future
+        finally:
+            clock.cancel(timer)
+            if future in self._waiters:
+                self._waiters.remove(future)
+
+
+def _give_up(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)

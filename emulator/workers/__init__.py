@@ -1,0 +1,1 @@
+"""Who runs handlers. Every kind of worker speaks to the gateway and to nothing else of the core."""

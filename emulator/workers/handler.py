@@ -1,0 +1,81 @@
+"""A handler that is ready to run, with the options its author gave to `runpod.serverless.start`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from emulator.core.errors import EmulatorError
+from emulator.workers.progress import ProgressReports
+
+
+class HandlerError(EmulatorError):
+    """The handler cannot be loaded."""
+
+
+class HandlerKind(Enum):
+    """How a handler is run."""
+
+    SYNC = "sync"
+    """A plain function: in the worker's thread."""
+    ASYNC = "async"
+    """A coroutine function: on the event loop."""
+    GENERATOR = "generator"
+    """Streams from the worker's thread."""
+    ASYNC_GENERATOR = "async generator"
+    """Streams from the event loop."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Handler:
+    """What a worker runs."""
+
+    function: Callable[[dict[str, Any]], Any]
+    kind: HandlerKind
+    #: How it is named in the banner and the log.
+    name: str
+    #: A streaming handler's chunks are also its output (wire.md 7).
+    return_aggregate_stream: bool = False
+    #: The worker is replaced after every job.
+    refresh_worker: bool = False
+    #: Given how many jobs a worker runs at once, how many it should.
+    concurrency_modifier: Callable[[int], int] | None = None
+    progress: ProgressReports = field(default_factory=ProgressReports)
+
+    @classmethod
+    def of(
+        cls, function: object, name: str, config: Mapping[str, Any], progress: ProgressReports | None = None
+    ) -> Handler:
+        """The handler for a callable and the config given to `runpod.serverless.start`.
+
+        :raises HandlerError: it cannot be called with a job.
+        """
+        if not callable(function):
+            raise HandlerError(f"{name} is a {type(function).__name__}, not a function that takes a job")
+        return cls(
+            function=function,
+            kind=_kind_of(function),
+            name=name,
+            return_aggregate_stream=bool(config.get("return_aggregate_stream")),
+            refresh_worker=bool(config.get("refresh_worker")),
+            concurrency_modifier=config.get("concurrency_modifier"),
+            progress=ProgressReports() if progress is None else progress,
+        )
+
+
+def _kind_of(function: Callable[..., Any]) -> HandlerKind:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    if inspect.isasyncgenfunction(function):
+        return HandlerKind.ASYNC_GENERATOR
+    if inspect.isgeneratorfunction(function):
+        return HandlerKind.GENERATOR
+    if inspect.iscoroutinefunction(function):
+        return HandlerKind.ASYNC
+    return HandlerKind.SYNC

@@ -1,0 +1,90 @@
+"""The thread in which an inline worker runs a handler that is not async."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+
+class Call:
+    """One call of a handler in the thread."""
+
+    __slots__ = ("abandoned", "function", "future", "started")
+
+    def __init__(self, function: Callable[[Call], Any], future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.future = future
+        #: The thread has begun with it: it can no longer be taken back.
+        self.started = False
+        #: Nobody waits for it any more.
+        self.abandoned = False
+
+
+class HandlerThread:
+    """Runs calls one after the other, off the event loop; outcomes come back in order, many in one wake-up."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._wakeup_sent = False
+        self._thread: threading.Thread | None = None
+
+    def call(self, function: Callable[[Call], Any]) -> Call:
+        """Have `function(call)` run in the thread; `call.future` gets its value or exception."""
+        call = Call(function, self._loop.create_future())
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._calls.put(call)
+        return call
+
+    def close(self) -> None:
+        """Let the thread end once it has nothing to do. One stuck in a handler is left behind."""
+        self._calls.put(None)
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """From the thread: have the loop call `function`, in order with everything else posted."""
+        self._posted.append((function, arguments))
+        if not self._wakeup_sent:
+            self._wakeup_sent = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver_posted)
+            except RuntimeError:
+                # The loop is closed: the emulator is gone, and nobody waits any more.
+                self._posted.clear()
+
+    def _deliver_posted(self) -> None:
+        self._wakeup_sent = False
+        while self._posted:
+            function, arguments = self._posted.popleft()
+            function(*arguments)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            if call.abandoned:
+                continue
+            call.started = True
+            try:
+                value = call.function(call)
+            except BaseException as error:  # the handler's SystemExit must not end the thread either
+                self.post(_set_exception, call.future, error)
+            else:
+                self.post(_set_result, call.future, value)
+            # The thread must not keep the last job alive while it waits for the next.
+            del call
+
+
+def _set_result(future: asyncio.Future[Any], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

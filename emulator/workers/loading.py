@@ -1,0 +1,133 @@
+"""Finding a handler: a script, `path.py:function`, `module:function`, or a callable."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def load_handler(source: object) -> Handler:
+    """The handler for a callable or one of the written forms.
+
+    A script is run as Python would run it, up to its `runpod.serverless.start({...})`, whose config
+    is honoured. With a function named, the file is imported and `start` is not needed.
+
+    :raises HandlerError: there is no such file, module or function, or its code fails.
+    """
+    if callable(source):
+        name = getattr(source, "__qualname__", type(source).__name__)
+        return Handler.of(source, f"{name} ({getattr(source, '__module__', '?')})", {})
+    if not isinstance(source, str | Path):
+        raise HandlerError(f"a handler is a callable or a string like 'handler.py', not {source!r}")
+    text = str(source)
+    place, _, function = text.rpartition(":") if _names_function(text) else (text, "", "")
+    if place.endswith(".py"):
+        return _from_file(place, function, text)
+    if not function:
+        raise HandlerError(f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function")
+    return _from_module(place, function, text)
+
+
+def _names_function(text: str) -> bool:
+    return text.rpartition(":")[2].isidentifier()
+
+
+def _from_file(place: str, function: str, text: str) -> Handler:
+    path = Path(place)
+    if not path.is_file():
+        raise HandlerError(f"{place}: no such file (looked in {Path.cwd()})")
+    sdk = SDKStandIn(start_ends_script=not function)
+    module = ModuleType(path.stem if function else "__main__")
+    module.__file__ = str(path.resolve())
+    with _importable_from(path.resolve().parent), _as_program(text), sdk.installed(), _explained(text):
+        code = compile(path.read_bytes(), module.__file__, "exec")
+        try:
+            exec(code, module.__dict__)
+        except ServerlessStarted:
+            pass
+    if function:
+        return _named_function(module, function, text, sdk)
+    if sdk.config is None:
+        raise HandlerError(
+            f"{place} never calls runpod.serverless.start({{'handler': …}}): add the call,"
+            f" or name the function: {place}:handler"
+        )
+    return Handler.of(sdk.config.get("handler"), text, sdk.config, sdk.progress)
+
+
+def _from_module(name: str, function: str, text: str) -> Handler:
+    sdk = SDKStandIn(start_ends_script=False)
+    with _importable_from(Path.cwd()), sdk.installed(), _explained(text):
+        module = importlib.import_module(name)
+    return _named_function(module, function, text, sdk)
+
+
+def _named_function(module: ModuleType, function: str, text: str, sdk: SDKStandIn) -> Handler:
+    found = getattr(module, function, None)
+    if found is None:
+        names = ", ".join(
+            sorted(name for name, value in vars(module).items() if callable(value) and name[0] != "_")
+        )
+        raise HandlerError(f"{text}: there is no {function} in it; it defines: {names or 'no functions'}")
+    config: dict[str, Any] = {}
+    if sdk.config is not None and sdk.config.get("handler") is found:
+        config = dict(sdk.config)
+    return Handler.of(found, text, config, sdk.progress)
+
+
+@contextmanager
+def _importable_from(folder: Path) -> Iterator[None]:
+    """Make the handler's neighbours importable, and keep them so: it may import them later."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    yield
+
+
+@contextmanager
+def _as_program(name: str) -> Iterator[None]:
+    """Hide our own command line from a script that parses `sys.argv`."""
+    before, sys.argv = sys.argv, [name]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever the user's code raises while it loads into one error that shows where."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise HandlerError(
+            f"{name} needs the package {error.name!r}, which is not installed here:"
+            f" {sys.executable} -m pip install {error.name}\n\n{_users_traceback(error)}"
+        ) from error
+    except SystemExit as error:
+        raise HandlerError(
+            f"{name} ended itself (exit code {error.code}) before it called runpod.serverless.start"
+        ) from error
+    except Exception as error:
+        raise HandlerError(f"{name} failed to load:\n\n{_users_traceback(error)}") from error
+
+
+def _users_traceback(error: Exception) -> str:
+    """The traceback without our own frames and the import machinery's."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    return "".join(lines + traceback.format_exception_only(error)).rstrip()

@@ -1,0 +1,98 @@
+"""From what a handler returned, yielded or raised to the result a worker reports, as the SDK does it.
+
+The rules are those of wire.md 3 and 7; where the SDK would report nothing (output that JSON cannot
+express), the job is FAILED with a sentence that names the value.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import platform
+import traceback
+
+from emulator.core.errors import EmulatorError
+from emulator.core.json_text import NotJSON, encode
+from emulator.core.result import JobResult
+
+
+class WorkerCrash(EmulatorError):
+    """The worker's process would be dead now."""
+
+
+def result_of_value(value: object) -> JobResult:
+    """The result for what a handler returned."""
+    error = refresh = None
+    if isinstance(value, dict):
+        value = dict(value)
+        error = value.pop("error", None)
+        refresh = value.pop("refresh_worker", None)
+    try:
+        # The SDK leaves out the output when nothing but the two keys was there.
+        output_json = None if value == {} and isinstance(value, dict) else encode(value)
+        if error:
+            return JobResult.of_error(error, output_json=output_json, stop_worker=bool(refresh))
+        return JobResult(output_json=output_json, stop_worker=bool(refresh))
+    except NotJSON as reason:
+        return JobResult(error=str(reason), stop_worker=bool(refresh))
+
+
+def result_of_exception(error: BaseException, worker_id: str) -> JobResult:
+    """The result for what a handler raised: the SDK's JSON string with type, message and traceback.
+
+    :raises WorkerCrash: the exception would have ended the worker's process.
+    """
+    crash_unless_caught(error)
+    info = {
+        "error_type": str(type(error)),
+        "error_message": str(error),
+        "error_traceback": users_traceback(error),
+        "hostname": platform.node() or "unknown",
+        "worker_id": worker_id,
+        "runpod_version": _sdk_version(),
+    }
+    return JobResult(error=json.dumps(info))
+
+
+def result_of_stream_exception(error: BaseException) -> JobResult:
+    """The result for what a streaming handler raised, in the SDK's words.
+
+    :raises WorkerCrash: the exception would have ended the worker's process.
+    """
+    crash_unless_caught(error)
+    return JobResult(error=f"handler: {error} \ntraceback: {users_traceback(error)}")
+
+
+def error_in_chunk(chunk: object) -> str | None:
+    """The error that a yielded `{"error": …}` ends the stream with, if it is one."""
+    if isinstance(chunk, dict) and chunk.get("error"):
+        return str(chunk["error"])
+    return None
+
+
+def crash_unless_caught(error: BaseException) -> None:
+    """Raise for what the SDK does not catch either: it ends the worker.
+
+    :raises WorkerCrash: see above.
+    """
+    if isinstance(error, WorkerCrash):
+        raise error
+    if isinstance(error, SystemExit):
+        raise WorkerCrash(f"the handler called sys.exit({error.code!r})") from error
+    if not isinstance(error, Exception):
+        raise WorkerCrash(f"the handler raised {type(error).__name__}") from error
+
+
+def users_traceback(error: BaseException) -> str:
+    """The traceback from the handler's own frame on."""
+    inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    return "".join(traceback.format_exception(type(error), error, inner))
+
+
+@functools.cache
+def _sdk_version() -> str:
+    try:
+        return importlib.metadata.version("runpod")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
