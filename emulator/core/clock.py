@@ -94,7 +94,9 @@ class Clock:
 
     def __init__(self, *, rate: float = 1.0, start_ms: int | None = None) -> None:
         if not math.isfinite(rate) or rate < 0:
-            raise ClockError(f"the clock's rate is {rate}: it must be 0 (frozen), 1 (real) or a positive factor")
+            raise ClockError(
+                f"the clock's rate is {rate}: it must be 0 (frozen), 1 (real) or a positive factor"
+            )
         self._initial_rate = rate
         self._rate = rate
         self._base_ms = int(time() * 1000) if start_ms is None else start_ms
@@ -137,7 +139,9 @@ class Clock:
             self._arm()
         return timer
 
-    def call_later(self, delay_ms: int, kind: str, callback: Callable[[Any], object], argument: object) -> Timer:
+    def call_later(
+        self, delay_ms: int, kind: str, callback: Callable[[Any], object], argument: object
+    ) -> Timer:
         """Call `callback(argument)` after `delay_ms`; see `call_at`."""
         return self.call_at(self.now_ms() + delay_ms, kind, callback, argument)
 

@@ -53,4 +53,5 @@ def _why_not(value: object, path: str, parents: set[int]) -> str | None:
             if why := _why_not(item, f"{path}[{index}]", parents):
                 return why
         return None
-    return f"{path} is of type {type(value).__name__}, which JSON cannot express: return text, numbers, lists or dicts"
+    kind = type(value).__name__
+    return f"{path} is of type {kind}, which JSON cannot express: return text, numbers, lists or dicts"

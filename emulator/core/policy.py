@@ -38,7 +38,7 @@ class ExecutionPolicy:
         if policy is None:
             return self
         if not isinstance(policy, Mapping):
-            raise InvalidRequest("policy", policy, "is not an object like {\"ttl\": 60000}")
+            raise InvalidRequest("policy", policy, 'is not an object like {"ttl": 60000}')
         changed = self
         if (timeout := policy.get("executionTimeout")) is not None:
             changed = replace(changed, execution_timeout_ms=checked_execution_timeout(timeout))

@@ -128,7 +128,9 @@ class WorkerPool:
         self._clock.cancel(worker.restart_timer)
         del self._workers[worker.id]
         self._takers.dismiss(worker)
-        self._emit(WorkerMoved(self._endpoint_id, worker.id, worker.state, None, reason, self._clock.now_ms()))
+        self._emit(
+            WorkerMoved(self._endpoint_id, worker.id, worker.state, None, reason, self._clock.now_ms())
+        )
         if self._launcher is not None:
             if kill:
                 self._launcher.kill(worker.id)
@@ -158,9 +160,7 @@ class WorkerPool:
         overdue_from_ms = self._clock.now_ms() - self._config.scaler_value * 1000
         return Demand(
             queued=self._queue.scaling_length,
-            in_progress=sum(
-                not job.policy.low_priority for worker in self for job in worker.jobs.values()
-            ),
+            in_progress=sum(not job.policy.low_priority for worker in self for job in worker.jobs.values()),
             overdue=sum(job.queued_ms <= overdue_from_ms for job in self._oldest_queued()),
             workers=len(self._workers),
             starting=sum(worker.state is WorkerState.INITIALIZING for worker in self),
@@ -221,9 +221,7 @@ class WorkerPool:
 
     def _set_state(self, worker: Worker, state: WorkerState, reason: str) -> None:
         before, worker.state = worker.state, state
-        self._emit(
-            WorkerMoved(self._endpoint_id, worker.id, before, state, reason, self._clock.now_ms())
-        )
+        self._emit(WorkerMoved(self._endpoint_id, worker.id, before, state, reason, self._clock.now_ms()))
 
 
 def _new_worker_id() -> str:

@@ -77,7 +77,9 @@ def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
-        raise MalformedRequest(f"bad request: body: not UTF-8: {error.reason} at byte {error.start}") from error
+        raise MalformedRequest(
+            f"bad request: body: not UTF-8: {error.reason} at byte {error.start}"
+        ) from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise MalformedRequest(f"bad request: body: not valid JSON: {reason}") from error
@@ -111,7 +113,9 @@ def _misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
     policy = fields.get("policy")
     return (
         *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
-        *_suggestions("policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS),
+        *_suggestions(
+            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
+        ),
     )
 
 

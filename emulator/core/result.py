@@ -21,7 +21,9 @@ class JobResult:
     warning: str | None = None
 
     @classmethod
-    def of_error(cls, error: object, *, output_json: bytes | None = None, stop_worker: bool = False) -> JobResult:
+    def of_error(
+        cls, error: object, *, output_json: bytes | None = None, stop_worker: bool = False
+    ) -> JobResult:
         """A failure; an error value that is not a string is kept as JSON (wire.md 3).
 
         :raises NotJSON: the error cannot be written as JSON.

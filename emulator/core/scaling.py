@@ -33,7 +33,10 @@ class Demand:
 def wanted_workers(
     demand: Demand, *, scaler_type: ScalerType, scaler_value: int, workers_min: int, workers_max: int
 ) -> int:
-    """The number of workers wanted. Fewer than there are never means that one is stopped: idleness does that."""
+    """The number of workers wanted.
+
+    Fewer than there are never means that one is stopped: idleness does that.
+    """
     if scaler_type is ScalerType.REQUEST_COUNT:
         wanted = math.ceil((demand.queued + demand.in_progress) / scaler_value)
     else:

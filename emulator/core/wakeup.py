@@ -25,7 +25,10 @@ class Wakeup:
                 future.set_result(True)
 
     async def wait(self, clock: Clock, limit_ms: int | None, kind: str) -> bool:
-        """Wait for `notify`; False when `limit_ms` (None: never) passed first. `kind` names the wait among the timers."""
+        """Wait for `notify`; False when `limit_ms` (None: never) passed first.
+
+        `kind` names the wait among the timers.
+        """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append(future)
         timer = None if limit_ms is None else clock.call_later(limit_ms, kind, _give_up, future)

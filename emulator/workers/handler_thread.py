@@ -25,7 +25,7 @@ class Call:
 
 
 class HandlerThread:
-    """Runs calls one after the other, off the event loop; outcomes come back in order, many in one wake-up."""
+    """Runs calls one after the other, off the event loop; outcomes come back in order, many at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name

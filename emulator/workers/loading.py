@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,9 @@ def load_handler(source: object) -> Handler:
     if place.endswith(".py"):
         return _from_file(place, function, text)
     if not function:
-        raise HandlerError(f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function")
+        raise HandlerError(
+            f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
+        )
     return _from_module(place, function, text)
 
 
@@ -52,10 +54,8 @@ def _from_file(place: str, function: str, text: str) -> Handler:
     module.__file__ = str(path.resolve())
     with _importable_from(path.resolve().parent), _as_program(text), sdk.installed(), _explained(text):
         code = compile(path.read_bytes(), module.__file__, "exec")
-        try:
+        with suppress(ServerlessStarted):
             exec(code, module.__dict__)
-        except ServerlessStarted:
-            pass
     if function:
         return _named_function(module, function, text, sdk)
     if sdk.config is None:
