@@ -161,6 +161,10 @@ class Clock:
         """The armed timers, earliest first."""
         return sorted(timer for timer in self._heap if timer.callback is not None)
 
+    def pending_count(self) -> int:
+        """How many timers are armed."""
+        return len(self._heap) - self._cancelled
+
     def next_timer(self) -> Timer | None:
         """The earliest armed timer."""
         while self._heap and self._heap[0].callback is None:

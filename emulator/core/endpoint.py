@@ -69,6 +69,10 @@ class Endpoint:
     def close(self) -> None:
         """End the workers and answer everyone who waits with the state their job is in."""
         self.pool.close()
+        self.release_waiters()
+
+    def release_waiters(self) -> None:
+        """Answer everyone who waits for a job with the state it is in."""
         for job in self._store.newest_first():
             if not job.terminal:
                 job.wake_everyone()

@@ -89,6 +89,11 @@ class WorkerPool:
             self._arm_idle_timer(worker)
         return worker
 
+    @property
+    def running(self) -> int:
+        """How many workers hold a job."""
+        return sum(worker.state is WorkerState.RUNNING for worker in self)
+
     def counts(self) -> dict[WorkerState, int]:
         """How many workers are in each state."""
         counted = Counter(worker.state for worker in self)

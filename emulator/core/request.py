@@ -34,9 +34,9 @@ class JobRequest:
 
     @classmethod
     def parse(
-        cls, body: bytes, defaults: ExecutionPolicy, *, sync: bool = False, ttl_ms: int | None = None
+        cls, body: bytes, defaults: ExecutionPolicy, *, sync: bool = False, ttl: object = None
     ) -> JobRequest:
-        """Check a request body; `ttl_ms` is the one given on the URL, which `policy.ttl` overrides.
+        """Check a request body; `ttl` is the one given on the URL, which `policy.ttl` overrides.
 
         :raises MalformedRequest: it is not a JSON object in UTF-8.
         :raises InvalidRequest: a field breaks a rule.
@@ -47,8 +47,8 @@ class JobRequest:
                 'bad request: input: missing or null: send a JSON object like {"input": {"prompt": "hi"}}'
             )
         policy = defaults
-        if ttl_ms is not None:
-            policy = policy.overridden_by({"ttl": checked_ttl("?ttl", ttl_ms)})
+        if ttl is not None:
+            policy = policy.overridden_by({"ttl": checked_ttl("?ttl", ttl)})
         policy = policy.overridden_by(fields.get("policy"))
         return cls(
             body=body,

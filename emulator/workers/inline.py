@@ -43,7 +43,7 @@ class InlineLauncher:
     """Starts and ends the inline workers of one endpoint."""
 
     def __init__(self, handler: Handler, gateway: Gateway, clock: Clock, *, cold_start_ms: int) -> None:
-        self._handler = handler
+        self.handler = handler
         self._gateway = gateway
         self._clock = clock
         self._cold_start_ms = cold_start_ms
@@ -52,7 +52,7 @@ class InlineLauncher:
 
     def start(self, worker_id: str) -> None:
         """Begin a worker's cold start."""
-        worker = InlineWorker(worker_id, self._handler, self._gateway, self._clock, self._spawn)
+        worker = InlineWorker(worker_id, self.handler, self._gateway, self._clock, self._spawn)
         self._workers[worker_id] = worker
         worker.start(self._cold_start_ms)
 

@@ -1,0 +1,131 @@
+"""The ASGI application: the endpoint API, the control API, and their documentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from emulator.api.control import ControlError, control_router
+from emulator.api.dispatch import Dispatch, ReplyHeaders
+from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
+from emulator.api.openapi import describe_operations
+from emulator.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.types import Lifespan, Message, Receive, Scope, Send
+
+    from emulator.api.auth import Access, BrowserGuard
+    from emulator.api.control import Controls
+    from emulator.api.rate_limits import RateLimits
+    from emulator.core.endpoint import Endpoint
+
+
+class EmulatorApp(FastAPI):
+    """A FastAPI application whose endpoint operations are served before its own routing."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Mapping[str, Endpoint],
+        default_endpoint_id: str,
+        access: Access,
+        guard: BrowserGuard,
+        rate_limits: RateLimits,
+        controls: Controls,
+        lifespan: Lifespan[FastAPI],
+    ) -> None:
+        super().__init__(
+            title="runpod-emulator",
+            version=__version__,
+            description="A local emulator of the Runpod Serverless endpoint API.",
+            lifespan=lifespan,
+            docs_url="/_emulator/docs",
+            redoc_url=None,
+            openapi_url="/_emulator/openapi.json",
+            # `curl -d '{"by_ms": 1000}'` says it sends a form; pages are kept out by BrowserGuard.
+            strict_content_type=False,
+        )
+        self._guard = guard
+        self._reply_headers = ReplyHeaders(controls.clock)
+        self._dispatch = Dispatch(endpoints, default_endpoint_id, access, rate_limits, self._reply_headers)
+        self._described: dict[str, Any] | None = None
+        self.include_router(control_router(controls))
+        self.add_exception_handler(HTTPException, _on_http_exception)
+        self.add_exception_handler(RequestValidationError, _on_validation_error)
+        self.add_exception_handler(ControlError, _on_control_error)
+        self.add_exception_handler(Exception, _on_unexpected)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if refusal := self._guard.refusal(dict(scope["headers"])):
+            await self._dispatch.send(error_reply(403, refusal), send)
+        elif self._dispatch.serves(path):
+            await self._dispatch.serve(path, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, self._with_headers(send))
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document of everything that is served."""
+        if self._described is None:
+            self._described = describe_operations(super().openapi())
+        return self._described
+
+    def _with_headers(self, send: Send) -> Send:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*self._reply_headers(), *message["headers"]]
+            await send(message)
+
+        return send_with_headers
+
+
+def _is_control(request: Request) -> bool:
+    return request.url.path.startswith("/_emulator")
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        detail = f"nothing is served at {request.url.path[:200]!r}: see /_emulator/docs"
+    else:
+        detail = str(error.detail)
+    if _is_control(request):
+        code = "not_found" if error.status_code == 404 else "not_allowed"
+        return _control_error(ControlError(error.status_code, code, detail), error.headers)
+    return Response(
+        error_body(error.status_code, detail),
+        error.status_code,
+        media_type="application/json",
+        headers=error.headers,
+    )
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+    return _control_error(ControlError(400, "invalid_request", f"{place}: {first['msg']}"))
+
+
+async def _on_control_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlError)
+    return _control_error(error)
+
+
+async def _on_unexpected(_: Request, error: Exception) -> Response:
+    return Response(error_body(500, INTERNAL_ERROR), 500, media_type="application/json")
+
+
+def _control_error(error: ControlError, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(error.body(), error.status, media_type="application/json", headers=headers)

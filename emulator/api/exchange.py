@@ -1,0 +1,146 @@
+"""One request and its reply, as close to the wire as ASGI allows: this is the hot path."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from emulator.core.errors import EmulatorError, InvalidRequest, MalformedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from starlette.types import Receive, Scope
+
+#: wire.md 2 and 4: what `?wait` accepts, ms.
+WAIT_MIN_MS = 1_000
+WAIT_MAX_MS = 300_000
+_MIB = 1024 * 1024
+_T = TypeVar("_T")
+
+
+class ClientGone(EmulatorError):
+    """The client hung up before it was answered."""
+
+
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """A JSON answer: status code, body, and headers beyond the usual."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Call:
+    """A request to one of an endpoint's operations."""
+
+    __slots__ = ("_query", "_receive", "headers", "job_id", "method", "path", "query_string")
+
+    def __init__(self, scope: Scope, receive: Receive, path: str, job_id: str) -> None:
+        self.method: str = scope["method"]
+        self.path = path
+        self.job_id = job_id
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query_string: bytes = scope["query_string"]
+        self._receive = receive
+        self._query: dict[str, str] | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters after the `?`; of one that is given twice the last counts."""
+        if self._query is None:
+            text = self.query_string.decode("utf-8", "replace")
+            self._query = dict(parse_qsl(text, keep_blank_values=True)) if text else {}
+        return self._query
+
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
+        """A whole number from the URL's parameters.
+
+        :raises InvalidRequest: it is not one, or out of bounds.
+        """
+        if not self.query_string or (text := self.query.get(name)) is None:
+            return default
+        number = _integer(text)
+        if number is None or not lowest <= number <= highest:
+            raise InvalidRequest(f"?{name}", text, f"must be an integer from {lowest} to {highest}")
+        return number
+
+    def wait_ms(self, default_ms: int) -> int:
+        """For how long the answer may be held, from `?wait`.
+
+        :raises InvalidRequest: it is not a number of milliseconds within the bounds of wire.md 2.
+        """
+        return self.integer("wait", default_ms, WAIT_MIN_MS, WAIT_MAX_MS)
+
+    def ttl(self) -> int | str | None:
+        """`?ttl` as it stands on the URL: a number when it is one; its bounds are the policy's."""
+        if not self.query_string or (text := self.query.get("ttl")) is None:
+            return None
+        number = _integer(text)
+        return text if number is None else number
+
+    async def body(self, limit_mib: int) -> bytes:
+        """The request's body; one that is too large is refused before it is in memory.
+
+        :raises MalformedRequest: it is larger than `limit_mib` (wire.md 1).
+        :raises ClientGone: the client hung up while sending it.
+        """
+        limit = limit_mib * _MIB
+        if int(self.headers.get(b"content-length", b"0")) > limit:
+            raise _too_large(limit_mib)
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest_of_body(body, limit, limit_mib)
+        if len(body) > limit:
+            raise _too_large(limit_mib)
+        return body
+
+    async def _rest_of_body(self, start: bytes, limit: int, limit_mib: int) -> bytes:
+        body = bytearray(start)
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _too_large(limit_mib)
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    async def while_connected(self, waiting: Coroutine[Any, Any, _T]) -> _T:
+        """Wait for something on the client's behalf, for as long as there is a client.
+
+        :raises ClientGone: it hung up.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        hang_up = asyncio.get_running_loop().create_task(self._cancel_when_gone(task))
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if hang_up.done() and not hang_up.cancelled() and task.uncancel() == 0:
+                raise ClientGone from None
+            raise
+        finally:
+            hang_up.cancel()
+
+    async def _cancel_when_gone(self, task: asyncio.Task[Any]) -> None:
+        # What is left of a body that nobody has read comes first.
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
+
+
+def _too_large(limit_mib: int) -> MalformedRequest:
+    return MalformedRequest(f"bad request: body: exceeded max body size of {limit_mib}MiB")
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if len(text) <= 20 and text.isascii() and text.removeprefix("-").isdigit() else None

@@ -1,0 +1,234 @@
+"""The shapes of requests and answers, for the documentation and for the control API's checks.
+
+The endpoint operations are documented by these models but not run through them: what a client sends
+must reach its handler untouched, and checking it by hand is what makes the sentences in a 400 good.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+from emulator.core.job import JobStatus
+from emulator.core.policy import (
+    EXECUTION_TIMEOUT_ABOVE_MS,
+    EXECUTION_TIMEOUT_MAX_MS,
+    TTL_DEFAULT_MS,
+    TTL_MAX_MS,
+    TTL_MIN_MS,
+)
+
+_HUNDRED_YEARS_MS = 100 * 365 * 86_400_000
+
+
+class _Wire(BaseModel):
+    """Production's names are in camelCase; keys it does not know pass."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+
+
+class Policy(_Wire):
+    """How a job may run (wire.md 2). Times in ms."""
+
+    execution_timeout: Annotated[int, Field(gt=EXECUTION_TIMEOUT_ABOVE_MS, le=EXECUTION_TIMEOUT_MAX_MS)] = (
+        600_000
+    )
+    low_priority: bool = False
+    ttl: Annotated[int, Field(ge=TTL_MIN_MS, le=TTL_MAX_MS)] = TTL_DEFAULT_MS
+
+
+class S3Config(_Wire):
+    """Where a handler may put files; handed on to it, never logged (wire.md 2)."""
+
+    access_id: str
+    access_secret: str
+    bucket_name: str
+    endpoint_url: str
+    object_path: str | None = None
+
+
+class RunRequest(_Wire):
+    """The body of /run and /runsync (wire.md 2)."""
+
+    input: bool | int | float | str | list[JsonValue] | dict[str, JsonValue]
+    webhook: AnyHttpUrl | None = None
+    policy: Policy | None = None
+    s3_config: S3Config | None = Field(None, alias="s3Config")
+
+
+class JobState(_Wire):
+    """A job's id and state."""
+
+    id: str
+    status: JobStatus
+
+
+class JobBody(JobState):
+    """A job as it stands: each key appears once it is known (wire.md 3). Times in ms."""
+
+    delay_time: int | None = None
+    execution_time: int | None = None
+    output: JsonValue = None
+    error: str | None = None
+    retries: int | None = None
+    worker_id: str | None = None
+
+
+class Chunk(_Wire):
+    """One piece of a stream."""
+
+    output: JsonValue
+
+
+class StreamBody(_Wire):
+    """What has come since the last read (wire.md 4)."""
+
+    status: JobStatus
+    stream: list[Chunk]
+
+
+class Purged(_Wire):
+    """How many queued jobs were cancelled."""
+
+    removed: int
+    status: Literal["completed"]
+
+
+class JobCounts(_Wire):
+    """Jobs by what became of them."""
+
+    completed: int
+    failed: int
+    in_progress: int
+    in_queue: int
+    retried: int
+
+
+class WorkerCounts(_Wire):
+    """Workers by state."""
+
+    idle: int
+    initializing: int
+    ready: int
+    running: int
+    throttled: int
+    unhealthy: int
+
+
+class EndpointHealth(_Wire):
+    """The state of an endpoint (wire.md 4)."""
+
+    jobs: JobCounts
+    workers: WorkerCounts
+
+
+class ListedJob(JobBody):
+    """A job in the list of an endpoint's requests."""
+
+    created_at: str
+    type: Literal["ASYNC", "SYNC"]
+
+
+class Requests(_Wire):
+    """A page of an endpoint's requests, newest first."""
+
+    requests: list[ListedJob]
+    total: int
+    offset: int
+    limit: int
+    has_more: bool
+
+
+class Error(_Wire):
+    """The body of every error (wire.md 1)."""
+
+    status: int
+    title: str
+    detail: str
+    error: str
+
+
+class _Control(BaseModel):
+    """Our own API refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(_Control):
+    """The emulator serves."""
+
+    status: Literal["ok"]
+    version: str
+    uptime_s: float
+
+
+class Ready(_Control):
+    """Every endpoint can run jobs."""
+
+    ready: Literal[True]
+
+
+class NotReady(_Control):
+    """Why jobs cannot run yet."""
+
+    ready: Literal[False]
+    reasons: list[str]
+
+
+class NextTimer(_Control):
+    """The next thing that time will bring."""
+
+    at_ms: int
+    kind: str
+
+
+class ClockState(_Control):
+    """The emulated time (ms since the epoch), and how it runs."""
+
+    mode: str
+    rate: float
+    now_ms: int
+    pending: int
+    next_timer: NextTimer | None
+
+
+class Advance(_Control):
+    """By how much time is to move."""
+
+    by_ms: Annotated[int, Field(ge=0, le=_HUNDRED_YEARS_MS, strict=True)]
+
+
+class Fired(_Control):
+    """A timer that fired."""
+
+    at_ms: int
+    kind: str
+
+
+class Advanced(ClockState):
+    """The time after an advance, and the timers that fired on the way (the first thousand of them)."""
+
+    fired: list[Fired]
+    fired_total: int
+
+
+class ResetCounts(_Control):
+    """Per endpoint, how many jobs were forgotten and workers restarted."""
+
+    reset: dict[str, dict[str, int]]
+
+
+class ControlProblem(_Control):
+    """What was wrong and what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class ControlErrorBody(_Control):
+    """The body of the control API's errors."""
+
+    error: ControlProblem

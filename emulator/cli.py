@@ -1,0 +1,230 @@
+"""The command line: parses, builds, prints."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from emulator.core.config import EndpointConfig
+from emulator.core.errors import ConfigError, EmulatorError
+from emulator.core.scaling import ScalerType
+from emulator.emulator import Emulator
+from emulator.healthcheck import healthcheck as check_health
+from emulator.logs import LogFormat, configure_logging, log
+from emulator.settings import (
+    VARIABLE_PREFIX,
+    WorkerKind,
+    clock_of,
+    duration_ms,
+    endpoints_of,
+    read_config_file,
+    unknown_variables,
+)
+from emulator.version import __version__
+
+cli = typer.Typer(
+    name="runpod-emulator",
+    help="A local emulator of the Runpod Serverless endpoint API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_DEFAULTS = EndpointConfig()
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _option(name: str, text: str, **more: Any) -> Any:
+    """An option that can also be given as EMULATOR_NAME and in emulator.toml."""
+    variable = VARIABLE_PREFIX + name.split("/")[0].lstrip("-").replace("-", "_").upper()
+    return typer.Option(name, envvar=variable, help=text, **more)
+
+
+def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Let the file set what neither an option nor a variable does."""
+    known = [parameter.name for parameter in context.command.params if parameter.name != "config"]
+    try:
+        file = read_config_file(path, [name for name in known if name is not None])
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    context.default_map = file.options
+    context.obj = file.endpoints
+    return path
+
+
+@cli.command()
+def serve(
+    context: typer.Context,
+    handler: Annotated[
+        str | None,
+        typer.Argument(
+            envvar="EMULATOR_HANDLER",
+            help="A script (handler.py), a function (handler.py:function, module:function),"
+            " or nothing for the built-in mock worker.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option(
+            "--config",
+            "A file with settings (default: emulator.toml, if there is one).",
+            callback=_apply_config_file,
+            is_eager=True,
+        ),
+    ] = None,
+    host: Annotated[str, _option("--host", "The address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, _option("--port", "The port; 0 takes any that is free.", min=0, max=65535)] = 8000,
+    endpoint: Annotated[
+        list[str] | None,
+        _option("--endpoint", "An endpoint's id, or ID=HANDLER; may be repeated.", metavar="ID[=HANDLER]"),
+    ] = None,
+    worker_kind: Annotated[WorkerKind, _option("--worker-kind", "Who runs the handler.")] = WorkerKind.INLINE,
+    workers_min: Annotated[
+        int, _option("--workers-min", "Workers that are always up.")
+    ] = _DEFAULTS.workers_min,
+    workers_max: Annotated[int, _option("--workers-max", "Never more workers.")] = _DEFAULTS.workers_max,
+    idle_timeout: Annotated[
+        str, _option("--idle-timeout", "How long a worker stays up without a job (a bare number is s).")
+    ] = f"{_DEFAULTS.idle_timeout_s:g}s",
+    execution_timeout: Annotated[
+        str, _option("--execution-timeout", "How long a handler may take (a bare number is ms).")
+    ] = f"{_DEFAULTS.execution_timeout_ms}ms",
+    scaler_type: Annotated[
+        ScalerType, _option("--scaler-type", "When workers are added.")
+    ] = _DEFAULTS.scaler_type,
+    scaler_value: Annotated[
+        int, _option("--scaler-value", "QUEUE_DELAY: seconds a job may wait; REQUEST_COUNT: jobs per worker.")
+    ] = _DEFAULTS.scaler_value,
+    cold_start: Annotated[
+        str, _option("--cold-start", "How long a worker takes to start (a bare number is ms).")
+    ] = f"{_DEFAULTS.cold_start_ms}ms",
+    api_key: Annotated[
+        list[str] | None, _option("--api-key", "A key that passes (default: any does); may be repeated.")
+    ] = None,
+    no_auth: Annotated[bool, _option("--no-auth", "Ask for no key at all.")] = False,
+    rate_limits: Annotated[
+        bool, _option("--rate-limits/--no-rate-limits", "Enforce production's rate limits.")
+    ] = True,
+    rate_limit_scale: Annotated[float, _option("--rate-limit-scale", "Multiplies every limit.")] = 1.0,
+    clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|scaled:N")] = "real",
+    log_format: Annotated[
+        LogFormat, _option("--log-format", "For a person or for a program.")
+    ] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, _option("--log-level", "The least that is logged.")] = "info",
+) -> None:
+    """Serve a handler as an endpoint.
+
+    Every option can be set by a variable (EMULATOR_PORT=9000) and in emulator.toml (port = 9000); an
+    option beats a variable, a variable beats the file.
+    """
+    configure_logging(log_format, log_level)
+    variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
+    for warning in unknown_variables(variables):
+        log.warning(warning)
+    try:
+        if worker_kind is not WorkerKind.INLINE:
+            raise ConfigError(
+                f"worker-kind {worker_kind} is not there yet: this version runs inline workers only"
+            )
+        defaults = EndpointConfig(
+            workers_min=workers_min,
+            workers_max=workers_max,
+            idle_timeout_s=duration_ms(idle_timeout, "s") / 1000,
+            execution_timeout_ms=duration_ms(execution_timeout, "ms"),
+            scaler_type=scaler_type,
+            scaler_value=scaler_value,
+            cold_start_ms=duration_ms(cold_start, "ms"),
+        )
+        emulator = Emulator(
+            endpoints_of(handler, endpoint or (), defaults, context.obj or {}),
+            clock=clock_of(clock),
+            api_keys=api_key or (),
+            auth=not no_auth,
+            rate_limits=rate_limits,
+            rate_limit_scale=rate_limit_scale,
+        )
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(emulator, host, port, worker_kind))
+    except EmulatorError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@cli.command()
+def healthcheck() -> None:
+    """Exit with 0 when the emulator of this machine serves (EMULATOR_HOST, EMULATOR_PORT)."""
+    raise typer.Exit(check_health())
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+async def _serve(emulator: Emulator, host: str, port: int, worker_kind: WorkerKind) -> None:
+    stop = asyncio.Event()
+    _on_stop_signals(stop.set)
+    async with emulator, emulator.serve(host, port):
+        typer.echo(_banner(emulator, worker_kind))
+        typer.echo("Ready.")
+        sys.stdout.flush()
+        await stop.wait()
+        log.info("stopping")
+    if asyncio.all_tasks() - {asyncio.current_task()}:
+        # A handler that ignores its cancellation would keep the process alive for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _on_stop_signals(stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+        else:
+            loop.add_signal_handler(number, stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _banner(emulator: Emulator, worker_kind: WorkerKind) -> str:
+    rows = [("url", emulator.url)]
+    for endpoint_id in emulator.endpoint_ids:
+        handler = emulator.handler(endpoint_id)
+        rows += [
+            ("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"),
+            ("handler", f"{handler.name} ({handler.kind.value})"),
+            ("workers", _workers(emulator.endpoint(endpoint_id).config, worker_kind)),
+        ]
+    rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
+    table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
+    return (
+        f"\nrunpod-emulator {__version__}\n\n{table}\n\n"
+        "Point the SDKs here:\n"
+        f"  export RUNPOD_ENDPOINT_BASE_URL={emulator.url}/v2\n"
+        "  export RUNPOD_API_KEY=local\n"
+        f'  JavaScript: runpodSdk("local", {{ baseUrl: "{emulator.url}/v2" }})\n'
+    )
+
+
+def _workers(config: EndpointConfig, worker_kind: WorkerKind) -> str:
+    unit = " s" if config.scaler_type is ScalerType.QUEUE_DELAY else " jobs a worker"
+    return (
+        f"{worker_kind}, {config.workers_min} to {config.workers_max},"
+        f" {config.scaler_type} {config.scaler_value}{unit}, idle timeout {config.idle_timeout_s:g} s"
+    )

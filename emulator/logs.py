@@ -1,0 +1,139 @@
+"""What the emulator tells a person, or a program, about what it does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from emulator.core.events import JobMoved, Notice, WorkerMoved
+from emulator.core.job import JobStatus
+
+if TYPE_CHECKING:
+    from emulator.core.events import Event
+
+log = logging.getLogger("emulator")
+
+_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+_RESET = "\x1b[0m"
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    """For a person at a terminal."""
+    JSON = "json"
+    """For a program: one JSON object a line."""
+
+
+def configure_logging(log_format: LogFormat, level: str) -> None:
+    """Write the emulator's log to standard error; for the command line, never for library use."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JSONFormatter() if log_format is LogFormat.JSON else _TextFormatter())
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel(level.upper())
+    # Of uvicorn's own messages only its complaints are news.
+    uvicorn_log = logging.getLogger("uvicorn")
+    uvicorn_log.handlers[:] = [handler]
+    uvicorn_log.propagate = False
+    uvicorn_log.setLevel(logging.WARNING)
+
+
+def log_event(event: Event) -> None:
+    """Write one line for something that happened."""
+    if isinstance(event, JobMoved):
+        if log.isEnabledFor(logging.INFO):
+            _log_job(event)
+    elif isinstance(event, WorkerMoved):
+        if log.isEnabledFor(logging.INFO):
+            _log_worker(event)
+    else:
+        _log_notice(event)
+
+
+def _log_job(event: JobMoved) -> None:
+    job = event.job
+    fields: dict[str, Any] = {
+        "event": "job", "endpoint": event.endpoint_id, "job_id": job.id,
+        "from": event.before, "to": job.status,
+        "worker_id": job.worker_id, "delay_ms": job.delay_ms, "execution_ms": job.execution_ms,
+        "clock_ms": event.at_ms,
+    }  # fmt: skip
+    steps = job.status if event.before is None else f"{event.before} → {job.status}"
+    details = ""
+    if job.status is JobStatus.IN_PROGRESS:
+        details = f" worker={job.worker_id} delay={job.delay_ms} ms"
+    elif job.execution_ms is not None:
+        details = f" worker={job.worker_id} execution={job.execution_ms} ms"
+    if job.error is not None:
+        fields["error"] = job.error
+        details += f": {_in_one_line(job.error)}"
+    log.info("%s job %s %s%s", event.endpoint_id, job.id, steps, details, extra={"fields": fields})
+
+
+def _log_worker(event: WorkerMoved) -> None:
+    fields = {
+        "event": "worker", "endpoint": event.endpoint_id, "worker_id": event.worker_id,
+        "from": event.before, "to": event.after, "reason": event.reason, "clock_ms": event.at_ms,
+    }  # fmt: skip
+    after = "gone" if event.after is None else event.after
+    steps = after if event.before is None else f"{event.before} → {after}"
+    reason = f": {event.reason}" if event.reason else ""
+    log.info("%s worker %s %s%s", event.endpoint_id, event.worker_id, steps, reason, extra={"fields": fields})
+
+
+def _log_notice(event: Notice) -> None:
+    level = logging.WARNING if event.level == "warning" else logging.INFO
+    fields = {
+        "event": "notice", "endpoint": event.endpoint_id, "job_id": event.job_id,
+        "worker_id": event.worker_id, "clock_ms": event.at_ms,
+    }  # fmt: skip
+    whose = (
+        f" job {event.job_id}" if event.job_id else f" worker {event.worker_id}" if event.worker_id else ""
+    )
+    log.log(level, "%s%s: %s", event.endpoint_id, whose, event.message, extra={"fields": fields})
+
+
+def _in_one_line(error: str, limit: int = 200) -> str:
+    """An error as a person wants it in the log: of the SDK's JSON form the type and message."""
+    if error.startswith("{"):
+        try:
+            fields = json.loads(error)
+            error = f"{fields['error_type']} {fields['error_message']}"
+        except (ValueError, KeyError, TypeError):
+            pass
+    error = " ".join(error.split())
+    return error if len(error) <= limit else f"{error[:limit]}…"
+
+
+class _TextFormatter(logging.Formatter):
+    """`12:00:01.204 WARNING message`, coloured on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        self._coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        colour = _COLOURS.get(record.levelno) if self._coloured else None
+        return f"{colour}{line}{_RESET}" if colour else line
+
+
+class _JSONFormatter(logging.Formatter):
+    """One JSON object a line; keys that have no value are left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "ts": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}",
+            "level": record.levelname.lower(),
+            **getattr(record, "fields", {}),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({key: value for key, value in fields.items() if value is not None}, default=str)

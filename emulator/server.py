@@ -1,0 +1,96 @@
+"""The HTTP server: uvicorn on a socket of ours, started and stopped without its ticks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from emulator.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+#: Connections the kernel holds for us while the loop is busy: a burst of clients is not refused.
+_BACKLOG = 4096
+
+
+class HTTPServer(uvicorn.Server):
+    """Serves one app on one socket.
+
+    uvicorn's own main loop wakes ten times a second and needs at least two such ticks to stop; this
+    one is driven by events alone.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                ws="none",
+                backlog=_BACKLOG,
+            )
+        )
+        self._listener = listener
+
+    async def start(self) -> None:
+        """Accept connections."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[self._listener])
+
+    async def stop(self, patience_s: float) -> None:
+        """Refuse new connections; requests get `patience_s` real seconds, then they are cut."""
+        for server in self.servers:
+            server.close()
+        self._listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := set(self.server_state.tasks):
+            _, unanswered = await asyncio.wait(tasks, timeout=patience_s)
+            for task in unanswered:
+                task.cancel()
+            await asyncio.gather(*unanswered, return_exceptions=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    :raises ConfigError: the address cannot be bound; the message says what to do.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host!r}: {error.strerror}: check --host") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            advice = f"port {port} is in use: stop what uses it, or choose another with --port (0 takes any)"
+        elif error.errno == errno.EACCES:
+            advice = f"port {port} needs more rights: choose one above 1023 with --port"
+        else:
+            advice = f"cannot bind {host} port {port}: {error.strerror}: check --host"
+        raise ConfigError(advice) from error
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL at which a client of this machine reaches a socket."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,159 @@
+"""What a person sets, by option, variable or file, turned into what the emulator is built from."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from emulator.core.clock import Clock, VirtualClock
+from emulator.core.config import EndpointConfig
+from emulator.core.errors import ConfigError
+from emulator.emulator import DEFAULT_ENDPOINT_ID
+
+VARIABLE_PREFIX = "EMULATOR_"
+DEFAULT_FILE = Path("emulator.toml")
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+
+
+class WorkerKind(StrEnum):
+    """Who runs the handlers."""
+
+    INLINE = "inline"
+    PROCESS = "process"
+    EXTERNAL = "external"
+
+
+def duration_ms(text: str, bare_unit: str) -> int:
+    """`500ms`, `2s`, `1.5m` or `1h` in ms; a number alone is in `bare_unit`.
+
+    :raises ConfigError: it is not a duration.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a duration: write 500ms, 2s, 10m or 1h")
+    number, unit = match.groups()
+    return round(float(number) * _UNITS_MS[unit or bare_unit])
+
+
+def clock_of(text: str) -> Clock:
+    """The clock for `real`, `frozen` or `scaled:N`.
+
+    :raises ConfigError: it is none of these.
+    """
+    if text == "real":
+        return Clock()
+    if text == "frozen":
+        return VirtualClock()
+    kind, _, factor = text.partition(":")
+    try:
+        if kind == "scaled" and float(factor) > 0:
+            return Clock(rate=float(factor))
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"clock is {text!r}: it must be real, frozen or scaled:N, e.g. scaled:60 for a minute a second"
+    )
+
+
+def endpoints_of(
+    handler: str | None, specs: Iterable[str], defaults: EndpointConfig, tables: Mapping[str, Any]
+) -> dict[str, EndpointConfig]:
+    """The endpoints for the `ID` and `ID=HANDLER` of the command line and the file's `[endpoints.ID]`.
+
+    :raises ConfigError: a table has an unknown key or a value of the wrong kind.
+    """
+    configs: dict[str, EndpointConfig] = {}
+    for spec in specs:
+        endpoint_id, _, own_handler = spec.partition("=")
+        configs[endpoint_id] = replace(defaults, handler=own_handler or handler)
+    for endpoint_id, table in tables.items():
+        base = configs.get(endpoint_id, replace(defaults, handler=handler))
+        configs[endpoint_id] = _with_table(base, endpoint_id, table)
+    return configs or {DEFAULT_ENDPOINT_ID: replace(defaults, handler=handler)}
+
+
+#: The keys of `[endpoints.ID]`: which field each sets, and how its value is read.
+_ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
+    "handler": ("handler", str),
+    "workers-min": ("workers_min", int),
+    "workers-max": ("workers_max", int),
+    "idle-timeout": ("idle_timeout_s", lambda value: duration_ms(str(value), "s") / 1000),
+    "execution-timeout": ("execution_timeout_ms", lambda value: duration_ms(str(value), "ms")),
+    "scaler-type": ("scaler_type", str),
+    "scaler-value": ("scaler_value", int),
+    "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
+}
+
+
+def _with_table(base: EndpointConfig, endpoint_id: str, table: object) -> EndpointConfig:
+    place = f"[endpoints.{endpoint_id}]"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{place} must be a table of settings")
+    fields: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if name not in _ENDPOINT_KEYS:
+            raise ConfigError(f"{place} has an unknown key {key!r}{_did_you_mean(name, _ENDPOINT_KEYS)}")
+        field, read = _ENDPOINT_KEYS[name]
+        try:
+            fields[field] = read(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{place} {key} is {value!r}: {error}") from error
+    return replace(base, **fields)
+
+
+@dataclass(slots=True, frozen=True)
+class ConfigFile:
+    """The project's `emulator.toml`."""
+
+    #: The options it sets, by their names with underscores.
+    options: dict[str, Any]
+    #: `[endpoints.ID]` tables.
+    endpoints: dict[str, Any]
+
+
+def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
+    """Read the file, or `emulator.toml` of this folder if there is one; `known` are the options' names.
+
+    :raises ConfigError: it cannot be read, or has a key that sets nothing.
+    """
+    if path is None and not DEFAULT_FILE.is_file():
+        return ConfigFile({}, {})
+    path = path or DEFAULT_FILE
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    endpoints = content.pop("endpoints", {})
+    if not isinstance(endpoints, dict):
+        raise ConfigError(f"{path}: endpoints must be tables like [endpoints.my-endpoint]")
+    options = {key.replace("-", "_"): value for key, value in content.items()}
+    for name in options.keys() - set(known):
+        hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
+        raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")
+    return ConfigFile(options, endpoints)
+
+
+def unknown_variables(known: Iterable[str]) -> list[str]:
+    """A sentence for each EMULATOR_ variable that sets nothing."""
+    names = set(known)
+    return [
+        f"the variable {name} sets nothing{_did_you_mean(name, names)}"
+        for name in sorted(os.environ)
+        if name.startswith(VARIABLE_PREFIX) and name not in names
+    ]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f": did you mean {close[0]}?" if close else ""
