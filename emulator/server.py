@@ -35,6 +35,7 @@ class HTTPServer(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 ws="none",
+                proxy_headers=False,
                 backlog=_BACKLOG,
             )
         )

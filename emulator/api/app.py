@@ -68,10 +68,11 @@ class EmulatorApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        if refusal := self._guard.refusal(dict(scope["headers"])):
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if refusal := self._guard.refusal(headers):
             await self._dispatch.send(error_reply(403, refusal), send)
         elif self._dispatch.serves(path):
-            await self._dispatch.serve(path, scope, receive, send)
+            await self._dispatch.serve(path, headers, scope, receive, send)
         else:
             await super().__call__(scope, receive, self._with_headers(send))
 

@@ -80,14 +80,16 @@ class Dispatch:
         """Whether the path is one of the endpoint API."""
         return path.startswith("/v2/") or path[1:].partition("/")[0] in OPERATIONS
 
-    async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(
+        self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answer one request to a path of the endpoint API."""
         _, *parts = path.split("/")
         endpoint_id = self._default_endpoint_id
         if parts[0] == "v2":
             _, endpoint_id, *parts = parts
         name, job_id = (*parts, "", "")[:2]
-        call = Call(scope, receive, path, job_id)
+        call = Call(scope, receive, headers, path, job_id)
         try:
             reply = await self._answer(call, endpoint_id, OPERATIONS.get(name), len(parts))
         except ClientGone:

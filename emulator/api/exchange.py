@@ -19,6 +19,8 @@ WAIT_MIN_MS = 1_000
 WAIT_MAX_MS = 300_000
 _MIB = 1024 * 1024
 _T = TypeVar("_T")
+#: Real seconds, as a connection is real whatever the emulated time.
+_LISTEN_AFTER_S = 0.2
 
 
 class ClientGone(EmulatorError):
@@ -37,16 +39,19 @@ class Reply:
 class Call:
     """A request to one of an endpoint's operations."""
 
-    __slots__ = ("_query", "_receive", "headers", "job_id", "method", "path", "query_string")
+    __slots__ = ("_listener", "_query", "_receive", "headers", "job_id", "method", "path", "query_string")
 
-    def __init__(self, scope: Scope, receive: Receive, path: str, job_id: str) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], path: str, job_id: str
+    ) -> None:
         self.method: str = scope["method"]
         self.path = path
         self.job_id = job_id
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = headers
         self.query_string: bytes = scope["query_string"]
         self._receive = receive
         self._query: dict[str, str] | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     @property
     def query(self) -> dict[str, str]:
@@ -119,17 +124,24 @@ class Call:
 
         :raises ClientGone: it hung up.
         """
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
-        hang_up = asyncio.get_running_loop().create_task(self._cancel_when_gone(task))
+        # Most answers are there sooner than a task that listens for the end of the connection.
+        listening = loop.call_later(_LISTEN_AFTER_S, self._listen, task)
         try:
             return await waiting
         except asyncio.CancelledError:
-            if hang_up.done() and not hang_up.cancelled() and task.uncancel() == 0:
+            if self._listener is not None and self._listener.done() and task.uncancel() == 0:
                 raise ClientGone from None
             raise
         finally:
-            hang_up.cancel()
+            listening.cancel()
+            if self._listener is not None:
+                self._listener.cancel()
+
+    def _listen(self, task: asyncio.Task[Any]) -> None:
+        self._listener = asyncio.get_running_loop().create_task(self._cancel_when_gone(task))
 
     async def _cancel_when_gone(self, task: asyncio.Task[Any]) -> None:
         # What is left of a body that nobody has read comes first.

@@ -300,6 +300,11 @@ class VirtualClock(Clock):
         super().__init__(rate=0.0, start_ms=start_ms)
 
 
+def real_seconds() -> float:
+    """Real time from an arbitrary start: to measure how long real work took, never to wait for anything."""
+    return monotonic()
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -115,6 +115,12 @@ class Gateway:
         worker.stop_signals.clear()
         return signals
 
+    def hand_back(self, worker_id: str, job_id: str) -> None:
+        """The worker has not begun with a job it took: it is again the first in the queue."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
+            self._endpoint.hand_back(job)
+
     def let_go(self, worker_id: str, job_id: str) -> None:
         """The worker no longer works on a job it was told to stop."""
         worker = self._pool.get(worker_id)

@@ -86,7 +86,7 @@ class WorkerPool:
             raise WorkerGone
         if worker.state is WorkerState.INITIALIZING:
             self._set_state(worker, WorkerState.IDLE, "ready")
-            self._arm_idle_timer(worker)
+            self._watch_idleness(worker)
         return worker
 
     @property
@@ -103,8 +103,6 @@ class WorkerPool:
 
     def occupied(self, worker: Worker) -> None:
         """A worker has been given a job."""
-        self._clock.cancel(worker.idle_timer)
-        worker.idle_timer = None
         worker.state = WorkerState.RUNNING
 
     def freed(self, worker: Worker) -> None:
@@ -116,7 +114,7 @@ class WorkerPool:
             self.adjust()
             return
         worker.state = WorkerState.IDLE
-        self._arm_idle_timer(worker)
+        self._watch_idleness(worker)
 
     def crashed(self, worker: Worker, reason: str) -> None:
         """A worker is dead: start it again after a delay that grows with each crash in a row."""
@@ -143,6 +141,11 @@ class WorkerPool:
                 self._launcher.stop(worker.id)
 
     # Scaling
+
+    def job_queued(self) -> None:
+        """Another job waits. While a worker is up and an earlier job's wait is timed, it changes nothing."""
+        if self._overdue_timer is None or not self._workers:
+            self.adjust()
 
     def adjust(self) -> None:
         """Start the workers that are wanted now; arm a timer for when another may be."""
@@ -205,13 +208,23 @@ class WorkerPool:
             self._set_state(worker, WorkerState.INITIALIZING, "restarted")
             self._launcher.start(worker.id)
 
+    def _watch_idleness(self, worker: Worker) -> None:
+        """The worker has nothing to do from now on. One timer stays armed over many short jobs."""
+        worker.idle_since_ms = self._clock.now_ms()
+        if worker.idle_timer is None:
+            self._arm_idle_timer(worker)
+
     def _arm_idle_timer(self, worker: Worker) -> None:
-        delay_ms = int(self._config.idle_timeout_s * 1000)
-        worker.idle_timer = self._clock.call_later(delay_ms, "idle timeout", self._on_idle_timeout, worker)
+        when_ms = worker.idle_since_ms + int(self._config.idle_timeout_s * 1000)
+        worker.idle_timer = self._clock.call_at(when_ms, "idle timeout", self._on_idle_timeout, worker)
 
     def _on_idle_timeout(self, worker: Worker) -> None:
         worker.idle_timer = None
-        if len(self._workers) > self._config.workers_min:
+        if worker.state is not WorkerState.IDLE:
+            return
+        if self._clock.now_ms() < worker.idle_since_ms + int(self._config.idle_timeout_s * 1000):
+            self._arm_idle_timer(worker)
+        elif len(self._workers) > self._config.workers_min:
             self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
 
     def _forget_work(self, worker: Worker) -> None:

@@ -44,7 +44,8 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "crashes", "id", "idle_timer", "jobs", "missing", "ping_timer", "restart_timer", "retiring", "state",
+        "crashes", "id", "idle_since_ms",
+        "idle_timer", "jobs", "missing", "ping_timer", "restart_timer", "retiring", "state",
         "stop_called", "stop_signals", "stopping",
     )  # fmt: skip
 
@@ -60,6 +61,7 @@ class Worker:
         self.stop_called = Wakeup()
         #: Held jobs that its last heartbeat did not name.
         self.missing: frozenset[str] = frozenset()
+        self.idle_since_ms = 0
         self.idle_timer: Timer | None = None
         #: Runs out when a worker that sends heartbeats goes silent.
         self.ping_timer: Timer | None = None

@@ -9,19 +9,26 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from emulator.core.clock import real_seconds
+
 
 class Call:
     """One call of a handler in the thread."""
 
-    __slots__ = ("abandoned", "function", "future", "started")
+    __slots__ = ("_claim", "abandoned", "function", "future", "took_s")
 
     def __init__(self, function: Callable[[Call], Any], future: asyncio.Future[Any]) -> None:
         self.function = function
         self.future = future
-        #: The thread has begun with it: it can no longer be taken back.
-        self.started = False
         #: Nobody waits for it any more.
         self.abandoned = False
+        #: Real seconds it ran.
+        self.took_s = 0.0
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        """Whether the call is the caller's: the thread's, to run it, or the loop's, to take it back."""
+        return self._claim.acquire(blocking=False)
 
 
 class HandlerThread:
@@ -43,6 +50,13 @@ class HandlerThread:
             self._thread.start()
         self._calls.put(call)
         return call
+
+    def withdraw(self, call: Call) -> bool:
+        """Take back a call that has not begun; its future gets None. False when it has begun."""
+        if not call.claim():
+            return False
+        _set_result(call.future, None)
+        return True
 
     def close(self) -> None:
         """Let the thread end once it has nothing to do. One stuck in a handler is left behind."""
@@ -67,11 +81,12 @@ class HandlerThread:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            if call.abandoned:
+            if not call.claim():
                 continue
-            call.started = True
+            began_s = real_seconds()
             try:
                 value = call.function(call)
+                call.took_s = real_seconds() - began_s
             except BaseException as error:  # the handler's SystemExit must not end the thread either
                 self.post(_set_exception, call.future, error)
             else:

@@ -1,0 +1,113 @@
+"""A worker that runs an async handler on the emulator's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from emulator.core.errors import WorkerGone
+from emulator.core.json_text import NotJSON, encode
+from emulator.core.result import JobResult
+from emulator.workers.handler import HandlerKind
+from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
+from emulator.workers.outcome import (
+    WorkerCrash,
+    error_in_chunk,
+    result_of_exception,
+    result_of_stream_exception,
+    result_of_value,
+)
+
+if TYPE_CHECKING:
+    from emulator.core.job import Job
+
+
+class LoopWorker(InlineWorker):
+    """As many lanes as it runs jobs at once, each taking and running one job at a time."""
+
+    def __init__(self, worker_id: str, surroundings: Surroundings) -> None:
+        super().__init__(worker_id, surroundings)
+        self._lanes: set[int] = set()
+        #: The lane that runs each job.
+        self._running: dict[str, asyncio.Task[None]] = {}
+        #: Jobs whose lane has been cancelled to stop them.
+        self._stopped: set[str] = set()
+
+    async def _serve(self) -> None:
+        self._lanes.add(0)
+        await self._lane(0)
+
+    async def _lane(self, number: int) -> None:
+        while self._is_wanted(number):
+            for job in await self._gateway.take(self._id):
+                await self._run(job)
+        self._lanes.discard(number)
+
+    def _is_wanted(self, number: int) -> bool:
+        """Whether this lane takes another job; starts the lanes that are missing."""
+        self._ask_concurrency_modifier()
+        for other in range(1, self._concurrency):
+            if other not in self._lanes:
+                self._lanes.add(other)
+                self._keep(self._until_gone(self._lane(other)))
+        return number < self._concurrency
+
+    async def _run(self, job: Job) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[job.id] = task
+        self._handler.progress.receive(job.id, lambda progress: self._report_progress(job, progress))
+        try:
+            with self._clock.activity(HANDLER_PATIENCE_S):
+                result = await self._call_handler(job)
+        except asyncio.CancelledError:
+            if job.id not in self._stopped:
+                raise
+            self._stopped.discard(job.id)
+            task.uncancel()
+            self._gateway.let_go(self._id, job.id)
+        except WorkerCrash as crash:
+            self._gateway.crashed(self._id, str(crash))
+            self.end()
+            raise WorkerGone from crash
+        else:
+            self._finish(job, result)
+        finally:
+            del self._running[job.id]
+            self._handler.progress.forget(job.id)
+
+    def _stop(self, job_id: str) -> None:
+        if (lane := self._running.get(job_id)) is not None:
+            self._stopped.add(job_id)
+            lane.cancel()
+        else:
+            self._gateway.let_go(self._id, job_id)
+
+    async def _call_handler(self, job: Job) -> JobResult:
+        if self._handler.kind is HandlerKind.ASYNC_GENERATOR:
+            return await self._stream(job)
+        try:
+            return result_of_value(await self._handler.function(job.payload()))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            return result_of_exception(error, self._id)
+
+    async def _stream(self, job: Job) -> JobResult:
+        collected: list[bytes] = []
+        try:
+            async with aclosing(self._handler.function(job.payload())) as chunks:
+                async for chunk in chunks:
+                    if (error := error_in_chunk(chunk)) is not None:
+                        return JobResult(error=error)
+                    chunk_json = encode(chunk, "chunk")
+                    self._gateway.push_chunk(self._id, job.id, chunk_json)
+                    collected.append(chunk_json)
+        except asyncio.CancelledError:
+            raise
+        except NotJSON as error:
+            return JobResult(error=str(error))
+        except BaseException as error:
+            return result_of_stream_exception(error)
+        return self._stream_result(collected)

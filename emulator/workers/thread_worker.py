@@ -1,0 +1,182 @@
+"""A worker that runs a sync handler, or a generator, in a thread of its own.
+
+A job costs two changes of thread, which is far more than a quick handler itself takes. So a worker whose
+handler has proved to be quick takes several jobs at a time, as many as it is sure to have run within a
+few milliseconds; when it was wrong, those it has not begun go back to the front of the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from emulator.core.errors import WorkerGone
+from emulator.core.json_text import NotJSON, encode
+from emulator.core.result import JobResult
+from emulator.workers.handler import HandlerKind
+from emulator.workers.handler_thread import HandlerThread
+from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
+from emulator.workers.outcome import (
+    WorkerCrash,
+    error_in_chunk,
+    result_of_exception,
+    result_of_stream_exception,
+    result_of_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from emulator.core.job import Job
+    from emulator.workers.handler_thread import Call
+
+#: A handler is quick when this many calls in a row took no longer than so many real seconds.
+_QUICK_CALLS = 64
+_QUICK_S = 0.0005
+#: How many jobs a quick one takes at a time, and how long one of them may wait for its turn.
+_BATCH = 16
+_TURN_WITHIN_S = 0.01
+
+
+class ThreadWorker(InlineWorker):
+    """Takes jobs, has them run one after the other in its thread, and brings back the results in order."""
+
+    def __init__(self, worker_id: str, surroundings: Surroundings) -> None:
+        super().__init__(worker_id, surroundings)
+        self._thread = HandlerThread(f"runpod-worker-{worker_id}")
+        self._streams = self._handler.kind is HandlerKind.GENERATOR
+        self._quick_calls = 0
+        #: The jobs it holds, in the order in which they run.
+        self._calls: dict[str, tuple[Job, Call]] = {}
+        #: What a plain function returned to be awaited, by job.
+        self._awaiting: dict[str, asyncio.Future[Any]] = {}
+
+    def end(self) -> None:
+        """Take no more jobs. What runs cannot be stopped: it is left to itself, its result dropped."""
+        for _, call in self._calls.values():
+            call.abandoned = True
+            self._thread.withdraw(call)
+        self._thread.close()
+        super().end()
+
+    async def _serve(self) -> None:
+        while True:
+            self._ask_concurrency_modifier()
+            limit = _BATCH if self._quick_calls >= _QUICK_CALLS else 1
+            jobs = await self._gateway.take(self._id, limit=max(limit, self._concurrency))
+            with self._clock.activity(HANDLER_PATIENCE_S):
+                await self._run_in_order(jobs)
+
+    async def _run_in_order(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._calls[job.id] = (job, self._begin(job))
+        out_of_turn = None
+        if len(jobs) > self._concurrency:
+            out_of_turn = asyncio.get_running_loop().call_later(_TURN_WITHIN_S, self._hand_back_waiting)
+        try:
+            while self._calls:
+                job, call = next(iter(self._calls.values()))
+                await self._see_through(job, call)
+                self._calls.pop(job.id, None)
+        finally:
+            if out_of_turn is not None:
+                out_of_turn.cancel()
+
+    def _begin(self, job: Job) -> Call:
+        thread = self._thread
+        self._handler.progress.receive(
+            job.id, lambda progress: thread.post(self._report_progress, job, progress)
+        )
+        if self._streams:
+            return thread.call(lambda call: self._iterate(job, call))
+        return thread.call(lambda _: self._return(job))
+
+    async def _see_through(self, job: Job, call: Call) -> None:
+        """Wait for the end of a call and report it."""
+        try:
+            outcome = await call.future
+            if inspect.isawaitable(outcome):
+                # A plain function may return a coroutine; the SDK awaits it on its loop, and so do we.
+                outcome = await self._awaited(job, outcome)
+        except WorkerCrash as crash:
+            self._hand_back_waiting()
+            self._gateway.crashed(self._id, str(crash))
+            self.end()
+            raise WorkerGone from crash
+        finally:
+            self._handler.progress.forget(job.id)
+        self._quick_calls = self._quick_calls + 1 if call.took_s <= _QUICK_S else 0
+        if outcome is not None:
+            self._finish(job, outcome)
+
+    async def _awaited(self, job: Job, awaitable: Awaitable[Any]) -> JobResult | None:
+        future = self._awaiting[job.id] = asyncio.ensure_future(awaitable)
+        try:
+            return result_of_value(await future)
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                future.cancel()
+                raise
+            self._gateway.let_go(self._id, job.id)
+            return None
+        except BaseException as error:
+            return result_of_exception(error, self._id)
+        finally:
+            del self._awaiting[job.id]
+
+    def _stop(self, job_id: str) -> None:
+        _, call = self._calls.get(job_id, (None, None))
+        if job_id in self._awaiting:
+            self._awaiting[job_id].cancel()
+        elif call is None or self._thread.withdraw(call) or call.future.done():
+            self._calls.pop(job_id, None)
+            self._gateway.let_go(self._id, job_id)
+        else:
+            self._gateway.cannot_stop(
+                self._id,
+                f"job {job_id} is over, but its handler is a sync function, which cannot be stopped in this"
+                " process: it is abandoned with its worker, and its late result will be dropped (process"
+                " workers can be killed: --worker-kind process)",
+            )
+
+    def _hand_back_waiting(self) -> None:
+        """Give back the jobs whose turn has not come: last first, so that the queue has them in order."""
+        for job_id, (_, call) in reversed(list(self._calls.items())):
+            if self._thread.withdraw(call):
+                del self._calls[job_id]
+                self._quick_calls = 0
+                self._handler.progress.forget(job_id)
+                self._gateway.hand_back(self._id, job_id)
+
+    # In the thread
+
+    def _return(self, job: Job) -> Any:
+        """Call a plain function."""
+        try:
+            value = self._handler.function(job.payload())
+            return value if inspect.isawaitable(value) else result_of_value(value)
+        except BaseException as error:
+            return result_of_exception(error, self._id)
+
+    def _iterate(self, job: Job, call: Call) -> JobResult:
+        """Run a generator, chunk by chunk, until it ends or nobody wants it any more."""
+        collected: list[bytes] = []
+        try:
+            chunks = self._handler.function(job.payload())
+            try:
+                for chunk in chunks:
+                    if (error := error_in_chunk(chunk)) is not None:
+                        return JobResult(error=error)
+                    chunk_json = encode(chunk, "chunk")
+                    self._thread.post(self._gateway.push_chunk, self._id, job.id, chunk_json)
+                    collected.append(chunk_json)
+                    if call.abandoned:
+                        break
+            finally:
+                chunks.close()
+        except NotJSON as error:
+            return JobResult(error=str(error))
+        except BaseException as error:
+            return result_of_stream_exception(error)
+        return self._stream_result(collected)
