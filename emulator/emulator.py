@@ -13,6 +13,7 @@ from emulator.core.clock import Clock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
 from emulator.core.errors import ConfigError, EmulatorError, EndpointNotFound
+from emulator.core.events import JobMoved
 from emulator.core.gateway import Gateway
 from emulator.logs import log_event
 from emulator.webhooks import Webhooks
@@ -244,8 +245,9 @@ class Emulator:
         return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
 
     def _on_event(self, event: Event) -> None:
+        if isinstance(event, JobMoved) and event.job.webhook is not None:
+            self._webhooks.on_job_moved(event)
         log_event(event)
-        self._webhooks.on_event(event)
 
 
 def _checked_id(endpoint_id: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from emulator.core.errors import ConfigError
+from emulator.gathering import GatheringProtocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -29,6 +30,7 @@ class HTTPServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=GatheringProtocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

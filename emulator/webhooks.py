@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from emulator.core.events import JobMoved
 from emulator.core.status_body import webhook_body
 from emulator.version import __version__
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
     from emulator.core.clock import Clock
-    from emulator.core.events import Event
+    from emulator.core.events import JobMoved
 
 log = logging.getLogger("emulator.webhooks")
 
@@ -67,10 +66,8 @@ class Webhooks:
         self._client_made: asyncio.Lock | None = None
         self._closing = False
 
-    def on_event(self, event: Event) -> None:
+    def on_job_moved(self, event: JobMoved) -> None:
         """Begin a delivery when a job with a webhook has ended."""
-        if not isinstance(event, JobMoved):
-            return
         job = event.job
         if job.webhook is None or not job.terminal:
             return

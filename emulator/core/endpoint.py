@@ -19,6 +19,7 @@ from emulator.core.queue import JobQueue
 from emulator.core.request import JobRequest
 from emulator.core.store import JobStore, MemoryStore
 from emulator.core.takers import Takers
+from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +60,7 @@ class Endpoint:
         self._ended: dict[JobStatus, int] = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
         self._in_progress = 0
+        self._random = random.Random()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
@@ -107,7 +109,7 @@ class Endpoint:
             request = JobRequest.of(request, self.default_policy, sync=sync)
         now_ms = self.clock.now_ms()
         prefix = "sync-" if request.sync else ""
-        job = Job(f"{prefix}{_new_uuid()}-u1", request, now_ms)
+        job = Job(f"{prefix}{self._new_uuid()}-u1", request, now_ms)
         self._store.add(job)
         job.ttl_timer = self.clock.call_at(now_ms + job.policy.ttl_ms, "ttl", self._ttl_callback, job)
         self._emit(JobMoved(self.id, job, None, now_ms))
@@ -236,17 +238,24 @@ class Endpoint:
             if job.empty_input:
                 self._drop_unreceived(job)
             else:
+                # Traces of an earlier delivery of the same job here must not end this one.
+                self.let_go(worker, job.id)
+                worker.missing -= {job.id}
                 worker.jobs[job.id] = job
                 jobs.append(job)
         if jobs:
             self.pool.occupied(worker)
+            if self.queue.scaling_length and any(job.policy.low_priority for job in jobs):
+                # The worker was started for another job, which still waits.
+                self.pool.adjust()
         return jobs
 
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
         del worker.jobs[job.id]
         worker.crashes = 0
-        worker.retiring = worker.retiring or result.stop_worker
+        if result.stop_worker:
+            self.pool.retire(worker)
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
@@ -282,7 +291,9 @@ class Endpoint:
         worker = self.pool.get(job.worker_id)
         if worker is None or worker.jobs.pop(job.id, None) is None:
             return
+        queued_ms = job.queued_ms
         self._requeue(job)
+        job.queued_ms = queued_ms
         self.queue.prepend(job)
         self.pool.freed(worker)
         self._dispatch()
@@ -290,11 +301,23 @@ class Endpoint:
 
     def lose_worker(self, worker: Worker, reason: str) -> None:
         """A worker died or went silent: its jobs are lost, and it is started again after a while."""
+        if worker.state is WorkerState.UNHEALTHY:
+            return
         jobs = list(worker.jobs.values())
         self.pool.crashed(worker, reason)
         for job in jobs:
             self.lose(job, reason)
         self.pool.adjust()
+
+    def let_go(self, worker: Worker, job_id: str) -> bool:
+        """A worker no longer works on a job it was told to stop; False when it was not told."""
+        timer = worker.stopping.pop(job_id, None)
+        if timer is None:
+            return False
+        self.clock.cancel(timer)
+        if job_id in worker.stop_signals:
+            worker.stop_signals.remove(job_id)
+        return True
 
     def replace_worker(self, worker: Worker, reason: str) -> None:
         """A worker does not let go of a job it was told to stop: end it. Its other jobs are requeued."""
@@ -421,9 +444,8 @@ class Endpoint:
             f"did not let go of job {job_id} within {self.config.stop_grace_ms} ms of being told to stop",
         )
 
-
-def _new_uuid() -> str:
-    """A version 4 UUID, without the system call that uuid4 makes for each."""
-    digits = f"{random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    def _new_uuid(self) -> str:
+        """A version 4 UUID, without the system call that uuid4 makes for each."""
+        digits = f"{self._random.getrandbits(128):032x}"
+        variant = "89ab"[int(digits[16], 16) & 3]
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

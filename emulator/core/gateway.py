@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from emulator.core.errors import WorkerGone
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
+from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,16 +91,20 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if worker is None:
             raise WorkerGone
+        if worker.state is WorkerState.UNHEALTHY:
+            # A late sign of life of a worker that is being started anew.
+            return
         clock, timeout_ms = self._endpoint.clock, self._endpoint.config.heartbeat_timeout_ms
         clock.cancel(worker.ping_timer)
         worker.ping_timer = clock.call_later(timeout_ms, "heartbeat", self._on_silence, worker)
         named = frozenset(job_ids)
         for job_id in worker.stopping.keys() - named:
             self.let_go(worker_id, job_id)
-        missing = worker.jobs.keys() - named
-        for job_id in missing & worker.missing:
+        missing = frozenset(worker.jobs.keys() - named)
+        lost = missing & worker.missing
+        worker.missing = missing - lost
+        for job_id in lost:
             self._lose_from(worker, worker.jobs[job_id], "its worker's heartbeats no longer name it")
-        worker.missing = frozenset(missing)
 
     async def next_stop_signals(self, worker_id: str, *, hold_ms: int | None = None) -> list[str]:
         """The ids of jobs the worker must stop; waits for the first up to `hold_ms`
@@ -124,8 +129,7 @@ class Gateway:
     def let_go(self, worker_id: str, job_id: str) -> None:
         """The worker no longer works on a job it was told to stop."""
         worker = self._pool.get(worker_id)
-        if worker is not None and (timer := worker.stopping.pop(job_id, None)) is not None:
-            self._endpoint.clock.cancel(timer)
+        if worker is not None and self._endpoint.let_go(worker, job_id):
             self._pool.freed(worker)
 
     def crashed(self, worker_id: str, reason: str) -> None:

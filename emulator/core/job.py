@@ -47,6 +47,10 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
+#: json.loads would first guess the encoding, which is known.
+_decoder = json.JSONDecoder()
+
+
 class IllegalTransition(EmulatorError):
     """A job cannot move between these two states."""
 
@@ -134,7 +138,7 @@ class Job:
 
     def payload(self) -> dict[str, Any]:
         """What the handler receives: the request as submitted, and the job's id (wire.md 7)."""
-        fields: dict[str, Any] = json.loads(self.body)
+        fields: dict[str, Any] = _decoder.decode(self.body.decode())
         fields["id"] = self.id
         return fields
 

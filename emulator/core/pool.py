@@ -116,6 +116,11 @@ class WorkerPool:
         worker.state = WorkerState.IDLE
         self._watch_idleness(worker)
 
+    def retire(self, worker: Worker) -> None:
+        """A worker is to be given no more jobs; it goes once it holds none."""
+        worker.retiring = True
+        self._takers.dismiss(worker)
+
     def crashed(self, worker: Worker, reason: str) -> None:
         """A worker is dead: start it again after a delay that grows with each crash in a row."""
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
@@ -226,6 +231,8 @@ class WorkerPool:
             self._arm_idle_timer(worker)
         elif len(self._workers) > self._config.workers_min:
             self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
+            # A worker that is slow to ask again may leave a job waiting.
+            self.adjust()
 
     def _forget_work(self, worker: Worker) -> None:
         for timer in (worker.idle_timer, worker.ping_timer, *worker.stopping.values()):
