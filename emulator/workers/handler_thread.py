@@ -7,19 +7,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.core.clock import real_seconds
+
+if TYPE_CHECKING:
+    from emulator.core.job import Job
 
 
 class Call:
     """One call of a handler in the thread."""
 
-    __slots__ = ("_claim", "abandoned", "function", "future", "took_s")
+    __slots__ = ("_claim", "abandoned", "job", "took_s")
 
-    def __init__(self, function: Callable[[Call], Any], future: asyncio.Future[Any]) -> None:
-        self.function = function
-        self.future = future
+    def __init__(self, job: Job) -> None:
+        self.job = job
         #: Nobody waits for it any more.
         self.abandoned = False
         #: Real seconds it ran.
@@ -32,31 +34,30 @@ class Call:
 
 
 class HandlerThread:
-    """Runs calls one after the other, off the event loop; outcomes come back in order, many at a time."""
+    """Runs calls one after the other, off the event loop; outcomes come back in order, many at a time.
 
-    def __init__(self, name: str) -> None:
+    `run(call)` is called in the thread; `on_end(call, outcome)` then on the loop, with what it returned
+    or the exception it raised.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[Call], object], on_end: Callable[[Call, object], None]
+    ) -> None:
         self._name = name
+        self._run_call = run
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wakeup_sent = False
         self._thread: threading.Thread | None = None
 
-    def call(self, function: Callable[[Call], Any]) -> Call:
-        """Have `function(call)` run in the thread; `call.future` gets its value or exception."""
-        call = Call(function, self._loop.create_future())
+    def call(self, call: Call) -> None:
+        """Have a call run after those before it."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         self._calls.put(call)
-        return call
-
-    def withdraw(self, call: Call) -> bool:
-        """Take back a call that has not begun; its future gets None. False when it has begun."""
-        if not call.claim():
-            return False
-        _set_result(call.future, None)
-        return True
 
     def close(self) -> None:
         """Let the thread end once it has nothing to do. One stuck in a handler is left behind."""
@@ -85,21 +86,10 @@ class HandlerThread:
                 continue
             began_s = real_seconds()
             try:
-                value = call.function(call)
-                call.took_s = real_seconds() - began_s
+                outcome = self._run_call(call)
             except BaseException as error:  # the handler's SystemExit must not end the thread either
-                self.post(_set_exception, call.future, error)
-            else:
-                self.post(_set_result, call.future, value)
+                outcome = error
+            call.took_s = real_seconds() - began_s
+            self.post(self._on_end, call, outcome)
             # The thread must not keep the last job alive while it waits for the next.
-            del call
-
-
-def _set_result(future: asyncio.Future[Any], value: object) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+            del call, outcome

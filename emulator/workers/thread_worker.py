@@ -11,11 +11,10 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.errors import WorkerGone
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
 from emulator.workers.handler import HandlerKind
-from emulator.workers.handler_thread import HandlerThread
+from emulator.workers.handler_thread import Call, HandlerThread
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
     WorkerCrash,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from emulator.core.job import Job
-    from emulator.workers.handler_thread import Call
 
 #: A handler is quick when this many calls in a row took no longer than so many real seconds.
 _QUICK_CALLS = 64
@@ -44,19 +42,20 @@ class ThreadWorker(InlineWorker):
 
     def __init__(self, worker_id: str, surroundings: Surroundings) -> None:
         super().__init__(worker_id, surroundings)
-        self._thread = HandlerThread(f"runpod-worker-{worker_id}")
-        self._streams = self._handler.kind is HandlerKind.GENERATOR
+        run = self._iterate if self._handler.kind is HandlerKind.GENERATOR else self._return
+        self._thread = HandlerThread(f"runpod-worker-{worker_id}", run, self._on_end)
         self._quick_calls = 0
         #: The jobs it holds, in the order in which they run.
-        self._calls: dict[str, tuple[Job, Call]] = {}
+        self._calls: dict[str, Call] = {}
+        self._all_ended: asyncio.Future[None] | None = None
         #: What a plain function returned to be awaited, by job.
         self._awaiting: dict[str, asyncio.Future[Any]] = {}
 
     def end(self) -> None:
         """Take no more jobs. What runs cannot be stopped: it is left to itself, its result dropped."""
-        for _, call in self._calls.values():
+        for call in self._calls.values():
             call.abandoned = True
-            self._thread.withdraw(call)
+            call.claim()
         self._thread.close()
         super().end()
 
@@ -69,69 +68,71 @@ class ThreadWorker(InlineWorker):
                 await self._run_in_order(jobs)
 
     async def _run_in_order(self, jobs: list[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        self._all_ended = loop.create_future()
         for job in jobs:
-            self._calls[job.id] = (job, self._begin(job))
+            self._begin(job)
         out_of_turn = None
         if len(jobs) > self._concurrency:
-            out_of_turn = asyncio.get_running_loop().call_later(_TURN_WITHIN_S, self._hand_back_waiting)
+            out_of_turn = loop.call_later(_TURN_WITHIN_S, self._hand_back_waiting)
         try:
-            while self._calls:
-                job, call = next(iter(self._calls.values()))
-                await self._see_through(job, call)
-                self._calls.pop(job.id, None)
+            await self._all_ended
         finally:
             if out_of_turn is not None:
                 out_of_turn.cancel()
 
-    def _begin(self, job: Job) -> Call:
+    def _begin(self, job: Job) -> None:
         thread = self._thread
         self._handler.progress.receive(
             job.id, lambda progress: thread.post(self._report_progress, job, progress)
         )
-        if self._streams:
-            return thread.call(lambda call: self._iterate(job, call))
-        return thread.call(lambda _: self._return(job))
+        call = self._calls[job.id] = Call(job)
+        thread.call(call)
 
-    async def _see_through(self, job: Job, call: Call) -> None:
-        """Wait for the end of a call and report it."""
-        try:
-            outcome = await call.future
-            if inspect.isawaitable(outcome):
-                # A plain function may return a coroutine; the SDK awaits it on its loop, and so do we.
-                outcome = await self._awaited(job, outcome)
-        except WorkerCrash as crash:
-            self._hand_back_waiting()
-            self._gateway.crashed(self._id, str(crash))
-            self.end()
-            raise WorkerGone from crash
-        finally:
-            self._handler.progress.forget(job.id)
+    def _on_end(self, call: Call, outcome: Any) -> None:
+        """A call has ended: report it."""
+        job = call.job
         self._quick_calls = self._quick_calls + 1 if call.took_s <= _QUICK_S else 0
-        if outcome is not None:
+        if isinstance(outcome, JobResult):
             self._finish(job, outcome)
+        elif isinstance(outcome, BaseException):
+            self._crash(outcome)
+        else:
+            # A plain function may return a coroutine; the SDK awaits it on its loop, and so do we.
+            self._keep(self._see_through(job, outcome))
+            return
+        self._forget(job.id)
 
-    async def _awaited(self, job: Job, awaitable: Awaitable[Any]) -> JobResult | None:
-        future = self._awaiting[job.id] = asyncio.ensure_future(awaitable)
+    async def _see_through(self, job: Job, awaitable: Awaitable[Any]) -> None:
+        awaited = self._awaiting[job.id] = asyncio.ensure_future(awaitable)
         try:
-            return result_of_value(await future)
+            self._finish(job, result_of_value(await awaited))
         except asyncio.CancelledError:
-            if not future.cancelled():
-                future.cancel()
+            if not awaited.cancelled():
+                awaited.cancel()
                 raise
             self._gateway.let_go(self._id, job.id)
-            return None
         except BaseException as error:
-            return result_of_exception(error, self._id)
+            try:
+                self._finish(job, result_of_exception(error, self._id))
+            except WorkerCrash as crash:
+                self._crash(crash)
         finally:
             del self._awaiting[job.id]
+            self._forget(job.id)
+
+    def _crash(self, error: BaseException) -> None:
+        self._hand_back_waiting()
+        self._gateway.crashed(self._id, str(error))
+        self.end()
 
     def _stop(self, job_id: str) -> None:
-        _, call = self._calls.get(job_id, (None, None))
+        call = self._calls.get(job_id)
         if job_id in self._awaiting:
             self._awaiting[job_id].cancel()
-        elif call is None or self._thread.withdraw(call) or call.future.done():
-            self._calls.pop(job_id, None)
+        elif call is None or call.claim():
             self._gateway.let_go(self._id, job_id)
+            self._forget(job_id)
         else:
             self._gateway.cannot_stop(
                 self._id,
@@ -142,34 +143,39 @@ class ThreadWorker(InlineWorker):
 
     def _hand_back_waiting(self) -> None:
         """Give back the jobs whose turn has not come: last first, so that the queue has them in order."""
-        for job_id, (_, call) in reversed(list(self._calls.items())):
-            if self._thread.withdraw(call):
-                del self._calls[job_id]
+        for job_id, call in reversed(list(self._calls.items())):
+            if call.claim():
                 self._quick_calls = 0
-                self._handler.progress.forget(job_id)
                 self._gateway.hand_back(self._id, job_id)
+                self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        self._handler.progress.forget(job_id)
+        self._calls.pop(job_id, None)
+        if not self._calls and self._all_ended is not None and not self._all_ended.done():
+            self._all_ended.set_result(None)
 
     # In the thread
 
-    def _return(self, job: Job) -> Any:
+    def _return(self, call: Call) -> object:
         """Call a plain function."""
         try:
-            value = self._handler.function(job.payload())
+            value = self._handler.function(call.job.payload())
             return value if inspect.isawaitable(value) else result_of_value(value)
         except BaseException as error:
             return result_of_exception(error, self._id)
 
-    def _iterate(self, job: Job, call: Call) -> JobResult:
+    def _iterate(self, call: Call) -> JobResult:
         """Run a generator, chunk by chunk, until it ends or nobody wants it any more."""
         collected: list[bytes] = []
         try:
-            chunks = self._handler.function(job.payload())
+            chunks = self._handler.function(call.job.payload())
             try:
                 for chunk in chunks:
                     if (error := error_in_chunk(chunk)) is not None:
                         return JobResult(error=error)
                     chunk_json = encode(chunk, "chunk")
-                    self._thread.post(self._gateway.push_chunk, self._id, job.id, chunk_json)
+                    self._thread.post(self._gateway.push_chunk, self._id, call.job.id, chunk_json)
                     collected.append(chunk_json)
                     if call.abandoned:
                         break
