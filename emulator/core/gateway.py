@@ -50,7 +50,11 @@ class Gateway:
             worker = self._pool.checked_in(worker_id)
         if jobs := self._endpoint.deliver(worker, limit):
             return jobs
-        return await self._endpoint.takers.wait(worker, limit, hold_ms)
+        jobs = await self._endpoint.takers.wait(worker, limit, hold_ms)
+        if 0 < len(jobs) < limit and self._pool.get(worker_id) is worker and not worker.retiring:
+            # Others have come since the first woke the worker.
+            jobs += self._endpoint.deliver(worker, limit - len(jobs))
+        return jobs
 
     def push_chunk(self, worker_id: str, job_id: str, chunk_json: bytes) -> bool:
         """A chunk of the job's stream, as JSON text; False when the job is no longer this worker's."""
