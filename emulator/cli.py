@@ -40,6 +40,8 @@ cli = typer.Typer(
 
 _DEFAULTS = EndpointConfig()
 _GC_THRESHOLD = 50_000
+#: Real seconds that tasks which have been cancelled get to end.
+_LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -184,7 +186,8 @@ async def _serve(emulator: Emulator, host: str, port: int, worker_kind: WorkerKi
         sys.stdout.flush()
         await stop.wait()
         log.info("stopping")
-    if asyncio.all_tasks() - {asyncio.current_task()}:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left and (await asyncio.wait(left, timeout=_LAST_PATIENCE_S))[1]:
         # A handler that ignores its cancellation would keep the process alive for ever.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -230,7 +230,11 @@ class Emulator:
             yield
 
     def _not_ready(self) -> list[str]:
-        return [] if self._launchers else ["the emulator has not been started, or is stopping"]
+        return (
+            []
+            if self._launchers
+            else ["the emulator is not running: use `async with Emulator(...)`, or `await emulator.start()`"]
+        )
 
     def _build_endpoint(self, endpoint_id: str, given: object) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
 
 
+_ALWAYS_SERVED = frozenset({"/_emulator/health", "/_emulator/ready"})
+
+
 class EmulatorApp(FastAPI):
     """A FastAPI application whose endpoint operations are served before its own routing."""
 
@@ -52,6 +55,7 @@ class EmulatorApp(FastAPI):
             # `curl -d '{"by_ms": 1000}'` says it sends a form; pages are kept out by BrowserGuard.
             strict_content_type=False,
         )
+        self._controls = controls
         self._guard = guard
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(endpoints, default_endpoint_id, access, rate_limits, self._reply_headers)
@@ -71,6 +75,8 @@ class EmulatorApp(FastAPI):
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if refusal := self._guard.refusal(headers):
             await self._dispatch.send(error_reply(403, refusal), send)
+        elif reasons := self._not_ready(path):
+            await self._dispatch.send(error_reply(503, "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
@@ -81,6 +87,10 @@ class EmulatorApp(FastAPI):
         if self._described is None:
             self._described = describe_operations(super().openapi())
         return self._described
+
+    def _not_ready(self, path: str) -> list[str]:
+        """Why the path cannot be served now; whether the emulator is ready can always be asked."""
+        return [] if path in _ALWAYS_SERVED else self._controls.not_ready()
 
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:

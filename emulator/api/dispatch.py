@@ -41,7 +41,7 @@ class ReplyHeaders:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._prefix = secrets.token_hex(4)
+        self._prefix = secrets.token_hex(4).encode()
         self._second = -1
         self._date = b""
 
@@ -54,7 +54,7 @@ class ReplyHeaders:
         return [
             (b"date", self._date),
             _SERVED_BY,
-            (b"x-emulator-request-id", b"%b-%d" % (self._prefix.encode(), next(self._numbers))),
+            (b"x-emulator-request-id", b"%b-%d" % (self._prefix, next(self._numbers))),
         ]
 
 

@@ -109,6 +109,8 @@ class Clock:
         self._armed_ms: float = math.inf
         self._activities: set[Activity] = set()
         self._advancing: asyncio.Lock | None = None
+        #: What has fired since the advance under way began.
+        self._fired: list[FiredTimer] | None = None
 
     @property
     def rate(self) -> float:
@@ -216,13 +218,16 @@ class Clock:
         async with self._advancing:
             await self.settle()
             target_ms = self.now_ms() + by_ms
-            fired: list[FiredTimer] = []
-            while (timer := self.next_timer()) is not None and timer.when_ms <= target_ms:
-                self._jump(timer.when_ms)
-                fired += self._fire_due()
-                await self.settle()
-            self._jump(target_ms)
-            self._arm()
+            fired = self._fired = []
+            try:
+                while (timer := self.next_timer()) is not None and timer.when_ms <= target_ms:
+                    self._jump(timer.when_ms)
+                    self._fire_due()
+                    await self.settle()
+                self._jump(target_ms)
+            finally:
+                self._fired = None
+                self._arm()
             return fired
 
     async def settle(self) -> None:
@@ -249,28 +254,30 @@ class Clock:
         self._base_ms = max(to_ms, self.now_ms())
         self._real_base_s = monotonic()
 
-    def _fire_due(self) -> list[FiredTimer]:
-        fired: list[FiredTimer] = []
+    def _fire_due(self) -> None:
         now_ms = self.now_ms()
         while (timer := self.next_timer()) is not None and timer.when_ms <= now_ms:
             heapq.heappop(self._heap)
             callback, argument = timer.callback, timer.argument
             timer.callback = timer.argument = None
-            fired.append(FiredTimer(timer.when_ms, timer.kind))
+            if self._fired is not None:
+                self._fired.append(FiredTimer(timer.when_ms, timer.kind))
             assert callback is not None
             callback(argument)
-        return fired
 
     def _arm(self) -> None:
-        """Have the loop call back at the earliest deadline; a frozen clock needs no call."""
+        """Have the loop call back at the earliest deadline; a frozen clock reaches none but those due now."""
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None
         self._armed_ms = math.inf
         timer = self.next_timer()
-        if timer is None or self._rate == 0:
+        if timer is None:
             return
-        delay_s = max(0.0, (timer.when_ms - self.now_ms()) / 1000 / self._rate)
+        wait_ms = max(0, timer.when_ms - self.now_ms())
+        if wait_ms and self._rate == 0:
+            return
+        delay_s = wait_ms / 1000 / self._rate if wait_ms else 0.0
         self._armed_ms = timer.when_ms
         self._wakeup = asyncio.get_running_loop().call_later(delay_s, self._on_wakeup)
 
@@ -286,7 +293,10 @@ class Clock:
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None
+        for timer in self._heap:
+            timer.callback = timer.argument = None
         self._heap.clear()
+        self._cancelled = 0
         self._armed_ms = math.inf
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -67,7 +68,7 @@ class JobRequest:
         :raises InvalidRequest: a field breaks a rule.
         """
         try:
-            body = json.dumps(fields, allow_nan=False).encode()
+            body = json.dumps(dict(fields), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise MalformedRequest(f"bad request: body: cannot be written as JSON: {error}") from error
         return cls.parse(body, defaults, sync=sync)
@@ -93,8 +94,15 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is beyond what a number can hold")
+    return value
+
+
 #: json.loads would make a new one for every request.
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _checked_webhook(webhook: object) -> str | None:

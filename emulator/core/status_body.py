@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from emulator.core.job import JobStatus
@@ -14,6 +13,20 @@ if TYPE_CHECKING:
 
 def status_body(job: Job, now_ms: int) -> bytes:
     """The status body: each key once it is known, in alphabetical order."""
+    return b"{" + b",".join(_parts(job, now_ms)) + b"}"
+
+
+def webhook_body(job: Job) -> bytes:
+    """The body a webhook receives at the job's end: its status body with `input` and `webhook`."""
+    assert job.ended_ms is not None
+    parts = _parts(job, job.ended_ms)
+    parts.append(b'"input":' + encode(job.input))
+    parts.append(b'"webhook":' + encode(job.webhook))
+    return b"{" + b",".join(sorted(parts)) + b"}"
+
+
+def _parts(job: Job, now_ms: int) -> list[bytes]:
+    """Each key with its value as JSON text."""
     parts: list[bytes] = []
     if job.delay_ms is not None:
         parts.append(b'"delayTime":%d' % job.delay_ms)
@@ -32,13 +45,4 @@ def status_body(job: Job, now_ms: int) -> bytes:
     parts.append(b'"status":"%b"' % job.status.encode())
     if job.worker_id is not None:
         parts.append(b'"workerId":"%b"' % job.worker_id.encode())
-    return b"{" + b",".join(parts) + b"}"
-
-
-def webhook_body(job: Job) -> bytes:
-    """The body a webhook receives at the job's end: its status body with `input` and `webhook`."""
-    assert job.ended_ms is not None
-    fields = json.loads(status_body(job, job.ended_ms))
-    fields["input"] = job.input
-    fields["webhook"] = job.webhook
-    return encode(dict(sorted(fields.items())))
+    return parts

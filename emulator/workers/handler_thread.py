@@ -47,17 +47,17 @@ class HandlerThread:
         self._run_call = run
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wakeup_sent = False
         self._thread: threading.Thread | None = None
 
-    def call(self, call: Call) -> None:
-        """Have a call run after those before it."""
+    def call(self, calls: list[Call]) -> None:
+        """Have calls run, in order, after those before them."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        self._calls.put(call)
+        self._calls.put(calls)
 
     def close(self) -> None:
         """Let the thread end once it has nothing to do. One stuck in a handler is left behind."""
@@ -81,15 +81,20 @@ class HandlerThread:
             function(*arguments)
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            if not call.claim():
-                continue
-            began_s = real_seconds()
-            try:
-                outcome = self._run_call(call)
-            except BaseException as error:  # the handler's SystemExit must not end the thread either
-                outcome = error
-            call.took_s = real_seconds() - began_s
-            self.post(self._on_end, call, outcome)
-            # The thread must not keep the last job alive while it waits for the next.
-            del call, outcome
+        while (calls := self._calls.get()) is not None:
+            # The thread must not keep the last job alive while it waits for the next: pop, and no variable.
+            calls.reverse()
+            while calls:
+                self._run_one(calls.pop())
+
+    def _run_one(self, call: Call) -> None:
+        if not call.claim():
+            return
+        began_s = real_seconds()
+        outcome: object
+        try:
+            outcome = self._run_call(call)
+        except BaseException as error:  # the handler's SystemExit must not end the thread either
+            outcome = error
+        call.took_s = real_seconds() - began_s
+        self.post(self._on_end, call, outcome)

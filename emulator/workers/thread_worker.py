@@ -70,8 +70,7 @@ class ThreadWorker(InlineWorker):
     async def _run_in_order(self, jobs: list[Job]) -> None:
         loop = asyncio.get_running_loop()
         self._all_ended = loop.create_future()
-        for job in jobs:
-            self._begin(job)
+        self._thread.call([self._call_for(job) for job in jobs])
         out_of_turn = None
         if len(jobs) > self._concurrency:
             out_of_turn = loop.call_later(_TURN_WITHIN_S, self._hand_back_waiting)
@@ -81,13 +80,13 @@ class ThreadWorker(InlineWorker):
             if out_of_turn is not None:
                 out_of_turn.cancel()
 
-    def _begin(self, job: Job) -> None:
+    def _call_for(self, job: Job) -> Call:
         thread = self._thread
         self._handler.progress.receive(
             job.id, lambda progress: thread.post(self._report_progress, job, progress)
         )
         call = self._calls[job.id] = Call(job)
-        thread.call(call)
+        return call
 
     def _on_end(self, call: Call, outcome: Any) -> None:
         """A call has ended: report it."""
