@@ -6,7 +6,8 @@ Serve it:
 
 Try it. An exception nobody catches: `error` is a JSON text with its type, message and traceback:
 
-    curl http://127.0.0.1:8000/v2/local/runsync -H 'Authorization: Bearer any' -d '{"input": {"how": "raise"}}'
+    curl http://127.0.0.1:8000/v2/local/runsync -H 'Authorization: Bearer any' \
+      -d '{"input": {"how": "raise"}}'
 
 A returned `error`, for what the client did wrong or can put right: `error` is just that text, and what
 else is returned is the `output`:
