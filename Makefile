@@ -1,0 +1,55 @@
+# Sets up what it needs by itself: Python 3.11 or newer, and for the tests of the JavaScript SDK Node.js.
+# The packages go to .venv and tests/conformance/node_modules, and nowhere else.
+
+PYTHON = python3
+HANDLER = handlers/echo.py
+ARGS =
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
+NODE = tests/conformance
+NODE_MODULES = $(NODE)/node_modules/.package-lock.json
+
+.PHONY: help run test lint bench clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [ARGS="--port 9000"]
+	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
+
+test: .venv/installed-dev $(NODE_MODULES) ## run all tests: make test [ARGS="-k webhook"]
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+bench: .venv/installed-dev ## measure, beside the SDK's dev server and a bare ASGI app
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove all that was made here, the installed packages too
+	rm -rf .venv $(NODE)/node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/installed
+
+$(NODE_MODULES): $(NODE)/package.json $(NODE)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo "npm ci ($(NODE))" && cd $(NODE) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json; \
+	else \
+		echo "npm is not installed: the tests of the JavaScript SDK will fail; install Node.js 20 or newer"; \
+	fi
