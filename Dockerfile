@@ -1,0 +1,41 @@
+FROM python:3.12-slim AS builder
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY emulator ./emulator
+RUN pip wheel --quiet --no-deps --wheel-dir /dist .
+RUN python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install --quiet /dist/*.whl
+
+
+FROM python:3.12-slim
+
+# The emulator runs other people's handlers: leave nothing here that installs, and no rights.
+RUN pip uninstall --yes --quiet --root-user-action=ignore pip
+COPY --from=builder /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    EMULATOR_HOST=0.0.0.0 \
+    EMULATOR_PORT=8000
+
+ARG VERSION=unreleased
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="runpod-emulator" \
+      org.opencontainers.image.description="A local, offline emulator of the Runpod Serverless endpoint API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT"
+
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
+    CMD ["runpod-emulator", "healthcheck"]
+ENTRYPOINT ["runpod-emulator"]
+CMD ["serve"]
