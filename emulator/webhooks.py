@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
 from emulator.version import __version__
 
@@ -71,7 +72,13 @@ class Webhooks:
         job = event.job
         if job.webhook is None or not job.terminal:
             return
-        delivery = Delivery(job.id, job.webhook, webhook_body(job))
+        try:
+            body = webhook_body(job)
+        except (RecursionError, NotJSON):
+            # The job has ended all the same: whoever tells of it must not keep it from ending.
+            log.warning("webhook of job %s is not sent: its input is nested too deeply", job.id)
+            return
+        delivery = Delivery(job.id, job.webhook, body)
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
         task.add_done_callback(lambda _: self._tasks.pop(delivery, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from emulator.api.rate_limits import RateLimits
     from emulator.core.endpoint import Endpoint
 
+
+log = logging.getLogger("emulator.api")
 
 _ALWAYS_SERVED = frozenset({"/_emulator/health", "/_emulator/ready"})
 
@@ -74,6 +77,7 @@ class EmulatorApp(FastAPI):
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if refusal := self._guard.refusal(headers):
+            log.warning("%s %s → 403: %s", scope["method"], path, refusal)
             await self._dispatch.send(error_reply(403, refusal), send)
         elif reasons := self._not_ready(path):
             await self._dispatch.send(error_reply(503, "; ".join(reasons)), send)

@@ -94,7 +94,8 @@ class Call:
         :raises ClientGone: the client hung up while sending it.
         """
         limit = limit_mib * _MIB
-        if int(self.headers.get(b"content-length", b"0")) > limit:
+        announced = _integer(self.headers.get(b"content-length", b"0").decode("latin-1"))
+        if announced is not None and announced > limit:
             raise _too_large(limit_mib)
         message = await self._receive()
         if message["type"] == "http.disconnect":

@@ -17,12 +17,13 @@ from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
 from emulator.core.request import JobRequest
+from emulator.core.scaling import ScalerType
 from emulator.core.store import JobStore, MemoryStore
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from emulator.core.clock import Clock
     from emulator.core.config import EndpointConfig
@@ -286,16 +287,17 @@ class Endpoint:
         self._requeue(job)
         self._enqueue(job)
 
-    def hand_back(self, job: Job) -> None:
-        """A job was given to a worker that never got it: back to the front of the queue."""
-        worker = self.pool.get(job.worker_id)
-        if worker is None or worker.jobs.pop(job.id, None) is None:
-            return
-        queued_ms = job.queued_ms
-        self._requeue(job)
-        job.queued_ms = queued_ms
-        self.queue.prepend(job)
-        self.pool.freed(worker)
+    def hand_back(self, jobs: Iterable[Job]) -> None:
+        """A worker was given jobs and has not begun with them: back to the front of the queue, in order."""
+        for job in reversed(list(jobs)):
+            worker = self.pool.get(job.worker_id)
+            if worker is None or worker.jobs.pop(job.id, None) is None:
+                continue
+            queued_ms = job.queued_ms
+            self._requeue(job)
+            job.queued_ms = queued_ms
+            self.queue.prepend(job)
+            self.pool.freed(worker)
         self._dispatch()
         self.pool.adjust()
 
@@ -333,15 +335,16 @@ class Endpoint:
     def _enqueue(self, job: Job) -> None:
         self.queue.append(job)
         self._dispatch()
-        if job.status is JobStatus.IN_QUEUE:
-            self.pool.job_queued()
-            if job.policy.low_priority and not len(self.pool):
-                self.notice(
-                    "info",
-                    "waiting: the job is lowPriority, which never starts a worker; it runs when one is up"
-                    " for another job (or set workersMin to 1)",
-                    job,
-                )
+        waits = job.status is JobStatus.IN_QUEUE
+        if waits or self.config.scaler_type is ScalerType.REQUEST_COUNT:
+            self.pool.job_came()
+        if waits and job.policy.low_priority and not len(self.pool):
+            self.notice(
+                "info",
+                "waiting: the job is lowPriority, which never starts a worker; it runs when one is up"
+                " for another job (or set workersMin to 1)",
+                job,
+            )
 
     def _dispatch(self) -> None:
         """Give queued jobs to the workers that wait."""

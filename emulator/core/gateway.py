@@ -50,8 +50,16 @@ class Gateway:
             worker = self._pool.checked_in(worker_id)
         if jobs := self._endpoint.deliver(worker, limit):
             return jobs
-        jobs = await self._endpoint.takers.wait(worker, limit, hold_ms)
-        if 0 < len(jobs) < limit and self._pool.get(worker_id) is worker and not worker.retiring:
+        given = await self._endpoint.takers.wait(worker, limit, hold_ms)
+        if not given:
+            return []
+        jobs = [job for job in given if worker.jobs.get(job.id) is job]
+        for job in given:
+            # Cancelled before the worker woke up: it need not be told to stop.
+            self.let_go(worker_id, job.id)
+        if not jobs:
+            return await self.take(worker_id, limit=limit, hold_ms=hold_ms)
+        if len(jobs) < limit and not worker.retiring:
             # Others have come since the first woke the worker.
             jobs += self._endpoint.deliver(worker, limit - len(jobs))
         return jobs
@@ -124,11 +132,10 @@ class Gateway:
         worker.stop_signals.clear()
         return signals
 
-    def hand_back(self, worker_id: str, job_id: str) -> None:
-        """The worker has not begun with a job it took: it is again the first in the queue."""
-        worker = self._pool.get(worker_id)
-        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
-            self._endpoint.hand_back(job)
+    def hand_back(self, worker_id: str, job_ids: Iterable[str]) -> None:
+        """The worker has not begun with these jobs, which it took: they are again the first in the queue."""
+        if (worker := self._pool.get(worker_id)) is not None:
+            self._endpoint.hand_back(worker.jobs[job_id] for job_id in job_ids if job_id in worker.jobs)
 
     def let_go(self, worker_id: str, job_id: str) -> None:
         """The worker no longer works on a job it was told to stop."""

@@ -147,8 +147,8 @@ class WorkerPool:
 
     # Scaling
 
-    def job_queued(self) -> None:
-        """Another job waits. While a worker is up and an earlier job's wait is timed, it changes nothing."""
+    def job_came(self) -> None:
+        """Another job is here. While a worker is up and an earlier job is timed, it changes nothing."""
         if self._overdue_timer is None or not self._workers:
             self.adjust()
 

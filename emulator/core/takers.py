@@ -31,7 +31,7 @@ class Takers:
     workers stay without a job and reach their idle timeout.
     """
 
-    def __init__(self, clock: Clock, hand_back: Callable[[Job], None]) -> None:
+    def __init__(self, clock: Clock, hand_back: Callable[[list[Job]], None]) -> None:
         self._clock = clock
         self._hand_back = hand_back
         self._waiting: dict[Taker, None] = {}
@@ -71,8 +71,7 @@ class Takers:
             return await taker.future
         except asyncio.CancelledError:
             if taker.future.done() and not taker.future.cancelled() and taker.future.exception() is None:
-                for job in reversed(taker.future.result()):
-                    self._hand_back(job)
+                self._hand_back(taker.future.result())
             raise
         finally:
             self._clock.cancel(timer)

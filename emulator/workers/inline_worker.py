@@ -25,6 +25,10 @@ log = logging.getLogger("emulator.workers")
 HANDLER_PATIENCE_S = 0.25
 
 
+def _at_once(function: Callable[..., object], *arguments: object) -> None:
+    function(*arguments)
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Surroundings:
     """What a worker is given by its launcher."""
@@ -102,11 +106,14 @@ class InlineWorker(ABC):
         except Exception:
             log.exception("concurrency_modifier failed; the concurrency stays %d", self._concurrency)
 
-    def _report_progress(self, job: Job, progress: object) -> None:
+    def _report_progress(self, job: Job, progress: object, on_loop: Callable[..., object] = _at_once) -> None:
+        """Encode the progress at once, as the handler may change it; `on_loop` has the gateway told."""
         try:
-            self._gateway.report_progress(self._id, job.id, encode(progress, "progress"))
+            progress_json = encode(progress, "progress")
         except NotJSON as error:
             log.warning("job %s: progress_update was ignored: %s", job.id, error)
+            return
+        on_loop(self._gateway.report_progress, self._id, job.id, progress_json)
 
     def _stream_result(self, chunks: list[bytes]) -> JobResult:
         """The SDK's end of a stream: the chunks if they are wanted again, else an empty list."""

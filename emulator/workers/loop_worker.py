@@ -14,6 +14,7 @@ from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Sur
 from emulator.workers.outcome import (
     WorkerCrash,
     error_in_chunk,
+    is_cancellation,
     result_of_exception,
     result_of_stream_exception,
     result_of_value,
@@ -64,8 +65,6 @@ class LoopWorker(InlineWorker):
         except asyncio.CancelledError:
             if job.id not in self._stopped:
                 raise
-            self._stopped.discard(job.id)
-            task.uncancel()
             self._gateway.let_go(self._id, job.id)
         except WorkerCrash as crash:
             self._gateway.crashed(self._id, str(crash))
@@ -76,6 +75,9 @@ class LoopWorker(InlineWorker):
         finally:
             del self._running[job.id]
             self._handler.progress.forget(job.id)
+            if job.id in self._stopped:
+                self._stopped.discard(job.id)
+                task.uncancel()
 
     def _stop(self, job_id: str) -> None:
         if (lane := self._running.get(job_id)) is not None:
@@ -89,9 +91,9 @@ class LoopWorker(InlineWorker):
             return await self._stream(job)
         try:
             return result_of_value(await self._handler.function(job.payload()))
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
+            if is_cancellation(error):
+                raise
             return result_of_exception(error, self._id)
 
     async def _stream(self, job: Job) -> JobResult:
@@ -104,10 +106,10 @@ class LoopWorker(InlineWorker):
                     chunk_json = encode(chunk, "chunk")
                     self._gateway.push_chunk(self._id, job.id, chunk_json)
                     collected.append(chunk_json)
-        except asyncio.CancelledError:
-            raise
         except NotJSON as error:
             return JobResult(error=str(error))
         except BaseException as error:
+            if is_cancellation(error):
+                raise
             return result_of_stream_exception(error)
         return self._stream_result(collected)

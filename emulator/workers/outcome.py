@@ -6,6 +6,7 @@ express), the job is FAILED with a sentence that names the value.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.metadata
 import json
@@ -69,6 +70,12 @@ def error_in_chunk(chunk: object) -> str | None:
     if isinstance(chunk, dict) and chunk.get("error"):
         return str(chunk["error"])
     return None
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether the present task is being cancelled: a handler may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def crash_unless_caught(error: BaseException) -> None:

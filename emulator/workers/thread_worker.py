@@ -19,6 +19,7 @@ from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Sur
 from emulator.workers.outcome import (
     WorkerCrash,
     error_in_chunk,
+    is_cancellation,
     result_of_exception,
     result_of_stream_exception,
     result_of_value,
@@ -83,7 +84,7 @@ class ThreadWorker(InlineWorker):
     def _call_for(self, job: Job) -> Call:
         thread = self._thread
         self._handler.progress.receive(
-            job.id, lambda progress: thread.post(self._report_progress, job, progress)
+            job.id, lambda progress: self._report_progress(job, progress, thread.post)
         )
         call = self._calls[job.id] = Call(job)
         return call
@@ -92,33 +93,45 @@ class ThreadWorker(InlineWorker):
         """A call has ended: report it."""
         job = call.job
         self._quick_calls = self._quick_calls + 1 if call.took_s <= _QUICK_S else 0
-        if isinstance(outcome, JobResult):
-            self._finish(job, outcome)
-        elif isinstance(outcome, BaseException):
-            self._crash(outcome)
+        if isinstance(outcome, JobResult | BaseException):
+            self._report(job, outcome)
+            self._forget(job.id)
         else:
             # A plain function may return a coroutine; the SDK awaits it on its loop, and so do we.
             self._keep(self._see_through(job, outcome))
-            return
-        self._forget(job.id)
 
     async def _see_through(self, job: Job, awaitable: Awaitable[Any]) -> None:
-        awaited = self._awaiting[job.id] = asyncio.ensure_future(awaitable)
+        awaited = self._awaiting[job.id] = asyncio.ensure_future(self._settle(awaitable))
         try:
-            self._finish(job, result_of_value(await awaited))
+            outcome = await awaited
         except asyncio.CancelledError:
             if not awaited.cancelled():
                 awaited.cancel()
                 raise
             self._gateway.let_go(self._id, job.id)
-        except BaseException as error:
-            try:
-                self._finish(job, result_of_exception(error, self._id))
-            except WorkerCrash as crash:
-                self._crash(crash)
+        else:
+            self._report(job, outcome)
         finally:
             del self._awaiting[job.id]
             self._forget(job.id)
+
+    async def _settle(self, awaitable: Awaitable[Any]) -> JobResult | WorkerCrash:
+        """The outcome of what was returned; a handler's SystemExit that left this task would end the loop."""
+        try:
+            return result_of_value(await awaitable)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            try:
+                return result_of_exception(error, self._id)
+            except WorkerCrash as crash:
+                return crash
+
+    def _report(self, job: Job, outcome: JobResult | BaseException) -> None:
+        if isinstance(outcome, JobResult):
+            self._finish(job, outcome)
+        else:
+            self._crash(outcome)
 
     def _crash(self, error: BaseException) -> None:
         self._hand_back_waiting()
@@ -141,12 +154,13 @@ class ThreadWorker(InlineWorker):
             )
 
     def _hand_back_waiting(self) -> None:
-        """Give back the jobs whose turn has not come: last first, so that the queue has them in order."""
-        for job_id, call in reversed(list(self._calls.items())):
-            if call.claim():
-                self._quick_calls = 0
-                self._gateway.hand_back(self._id, job_id)
-                self._forget(job_id)
+        """Give back the jobs whose turn has not come."""
+        waiting = [job_id for job_id, call in self._calls.items() if call.claim()]
+        if waiting:
+            self._quick_calls = 0
+            self._gateway.hand_back(self._id, waiting)
+        for job_id in waiting:
+            self._forget(job_id)
 
     def _forget(self, job_id: str) -> None:
         self._handler.progress.forget(job_id)
