@@ -1,0 +1,136 @@
+"""Requests a second and the slowest of them: /runsync with an echo handler, /status of a finished job.
+
+The servers take turns within each round, so that a slow moment of the machine hits them alike; a
+figure is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from statistics import median
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from benchmarks import load
+from benchmarks.figure import Figure, NotMeasured, Target
+from benchmarks.load import Load, Throughput
+from benchmarks.report import say
+from benchmarks.servers import BARE, DEV_SERVER, HOST, Server, ours
+
+if TYPE_CHECKING:
+    from benchmarks.report import Report
+    from benchmarks.scale import Scale
+
+RUNSYNC_16, RUNSYNC_64, STATUS_16 = (
+    "runsync, 16 connections",
+    "runsync, 64 connections",
+    "status, 16 connections",
+)
+_LOADS = (RUNSYNC_16, STATUS_16, RUNSYNC_64)
+#: The SDK's dev server runs the job when its status is asked for and forgets it then: nothing to compare.
+_NOT_SERVED = {(STATUS_16, DEV_SERVER.name)}
+_FINISHED_WITHIN_S = 5.0
+#: Above this share of a core, the generator measures itself.
+_GENERATOR_CPU_MAX = 0.95
+
+Samples = dict[tuple[str, str], list[Throughput]]
+
+
+def measure(report: Report, scale: Scale) -> None:
+    """Put the bare app, the SDK's dev server and ours under the same loads."""
+    samples: Samples = {}
+    with ExitStack() as running:
+        servers: list[Server] = []
+        for kind in (BARE, DEV_SERVER, ours()):
+            server = running.enter_context(Server(kind))
+            try:
+                server.wait_until_ready()
+            except NotMeasured as reason:
+                report.add_gap("throughput", reason)
+            else:
+                servers.append(server)
+        for number in range(scale.rounds):
+            for name in _LOADS:
+                say(f"throughput: round {number + 1} of {scale.rounds}: {name}")
+                for server in list(servers):
+                    if (name, server.kind.name) in _NOT_SERVED:
+                        continue
+                    try:
+                        sample = load.run(_load(name, server, scale))
+                    except NotMeasured as reason:
+                        report.add_gap("throughput", NotMeasured(f"{server.kind.name}: {reason}"))
+                        servers.remove(server)
+                    else:
+                        samples.setdefault((name, server.kind.name), []).append(sample)
+    report.add("throughput", *_figures(samples))
+    if any(sample.generator_cpu > _GENERATOR_CPU_MAX for taken in samples.values() for sample in taken):
+        report.add_gap("throughput", NotMeasured("the load generator had no time left: figures are too low"))
+
+
+def _load(name: str, server: Server, scale: Scale) -> Load:
+    kind = server.kind
+    return Load(
+        port=server.port,
+        method="GET" if name == STATUS_16 else "POST",
+        path=_finished_job(server) if name == STATUS_16 else f"{kind.base_path}/runsync",
+        headers=kind.headers,
+        connections=64 if name == RUNSYNC_64 else 16,
+        warm_up_s=scale.warm_up_s,
+        duration_s=scale.load_s,
+    )
+
+
+def _finished_job(server: Server) -> str:
+    """The path at which a new job's result can be read, once it is there."""
+    base_path, headers = server.kind.base_path, dict(server.kind.headers)
+    connection = HTTPConnection(HOST, server.port, timeout=_FINISHED_WITHIN_S)
+    try:
+        connection.request("POST", f"{base_path}/run", '{"input":{"prompt":"a lighthouse at dusk"}}', headers)
+        path = f"{base_path}/status/{json.load(connection.getresponse())['id']}"
+        deadline = monotonic() + _FINISHED_WITHIN_S
+        while monotonic() < deadline:
+            connection.request("GET", path, headers=headers)
+            if json.load(connection.getresponse())["status"] == "COMPLETED":
+                return path
+            sleep(0.01)
+    except (OSError, ValueError, KeyError) as error:
+        raise NotMeasured(f"no finished job to read: {error!r}") from error
+    finally:
+        connection.close()
+    raise NotMeasured(f"the job at {path} was not COMPLETED within {_FINISHED_WITHIN_S:g} s")
+
+
+def _figures(samples: Samples) -> list[Figure]:
+    figures: list[Figure] = []
+    for (name, server), taken in samples.items():
+        if name == RUNSYNC_64:
+            continue
+        figures.append(Figure(name=f"{name}: {server}", value=_rate(taken), unit="req/s"))
+    figures += _ratio(samples, RUNSYNC_16, DEV_SERVER.name, Target.at_least(2.5))
+    figures += _ratio(samples, RUNSYNC_16, BARE.name, Target.at_least(0.5))
+    figures += _ratio(samples, STATUS_16, BARE.name, Target.at_least(0.6))
+    slowest = {server: _p99(taken) for (name, server), taken in samples.items() if name == RUNSYNC_64}
+    for server, p99_ms in slowest.items():
+        target = None
+        if server == ours().name and DEV_SERVER.name in slowest:
+            target = Target.at_most(slowest[DEV_SERVER.name])
+        figures.append(Figure(name=f"{RUNSYNC_64}: {server}, p99", value=p99_ms, unit="ms", target=target))
+    return figures
+
+
+def _ratio(samples: Samples, name: str, yardstick: str, target: Target) -> list[Figure]:
+    own, other = samples.get((name, ours().name)), samples.get((name, yardstick))
+    if not own or not other:
+        return []
+    value = _rate(own) / _rate(other)
+    return [Figure(name=f"{name}: ours / {yardstick}", value=value, unit="x", target=target)]
+
+
+def _rate(taken: list[Throughput]) -> float:
+    return median(sample.requests_per_s for sample in taken)
+
+
+def _p99(taken: list[Throughput]) -> float:
+    return median(sample.p99_ms for sample in taken)
