@@ -1,0 +1,334 @@
+"""What /run and /runsync accept, and how they say no (wire.md 2)."""
+
+import re
+
+import pytest
+
+from tests.api.client import emulated
+
+pytestmark = pytest.mark.anyio
+
+UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+WEEK_MS = 604_800_000
+
+
+async def whole_job(job):
+    return job
+
+
+@pytest.fixture
+async def queue():
+    """An endpoint without workers: what is accepted stays in the queue."""
+    async with emulated(workers_max=0) as client:
+        yield client
+
+
+async def test_run_answers_at_once_with_an_id(queue):
+    response = await queue.post("/run", json={"input": {"prompt": "hi"}})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert list(body) == ["id", "status"]
+    assert re.fullmatch(f"{UUID4}-u1", body["id"])
+    assert body["status"] == "IN_QUEUE"
+
+
+async def test_run_says_in_queue_even_when_a_worker_takes_the_job_at_once():
+    async with emulated(workers_min=1) as client:
+        await client.clock.settle()
+        response = await client.post("/run", json={"input": {"mock_delay": 1}})
+        assert response.json()["status"] == "IN_QUEUE"
+        assert (await client.status(response.json()["id"]))["status"] == "IN_PROGRESS"
+
+
+async def test_runsync_answers_with_the_whole_body():
+    async with emulated() as client:
+        response = await client.post("/runsync", json={"input": {"mock_return": {"n": 1}}})
+        assert response.status_code == 200
+        body = response.json()
+        assert list(body) == ["delayTime", "executionTime", "id", "output", "status", "workerId"]
+        assert re.fullmatch(f"sync-{UUID4}-u1", body["id"])
+        assert (body["status"], body["output"]) == ("COMPLETED", {"n": 1})
+        assert re.fullmatch("[a-z0-9]{14}", body["workerId"])
+
+
+async def test_every_job_has_an_id_of_its_own(queue):
+    assert len({await queue.run() for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("operation", ["/run", "/runsync"])
+@pytest.mark.parametrize("body", ["{}", '{"input": null}', '{"inputs": {"a": 1}}', '{"policy": {}}'])
+async def test_no_input_is_refused(queue, operation, body):
+    response = await queue.post(operation, content=body)
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith("bad request: input: missing or null: send a JSON object")
+    assert (await queue.jobs())["inQueue"] == 0
+
+
+@pytest.mark.parametrize("value", [0, False, "", [], [1], 3.5, "text", True, {"a": {}}])
+async def test_any_other_json_value_is_an_input(value):
+    async with emulated(whole_job) as client:
+        body = await client.runsync(value)
+        assert (body["status"], body["output"]["input"]) == ("COMPLETED", value)
+
+
+@pytest.mark.parametrize(
+    ("policy", "field", "value", "rule"),
+    [
+        (
+            {"executionTimeout": 5_000},
+            "policy.executionTimeout",
+            "5000",
+            "more than 5000 and at most 604800000",
+        ),
+        ({"executionTimeout": WEEK_MS + 1}, "policy.executionTimeout", "604800001", "at most 604800000"),
+        ({"executionTimeout": 0}, "policy.executionTimeout", "0", "more than 5000"),
+        ({"executionTimeout": -1}, "policy.executionTimeout", "-1", "more than 5000"),
+        ({"executionTimeout": "60000"}, "policy.executionTimeout", "'60000'", "must be an integer"),
+        ({"executionTimeout": 6000.5}, "policy.executionTimeout", "6000.5", "must be an integer"),
+        ({"executionTimeout": True}, "policy.executionTimeout", "True", "must be an integer"),
+        ({"ttl": 9_999}, "policy.ttl", "9999", "from 10000 to 604800000"),
+        ({"ttl": WEEK_MS + 1}, "policy.ttl", "604800001", "from 10000 to 604800000"),
+        ({"ttl": "1h"}, "policy.ttl", "'1h'", "must be an integer of milliseconds"),
+        ({"ttl": [60_000]}, "policy.ttl", "[60000]", "must be an integer of milliseconds"),
+        ({"lowPriority": "yes"}, "policy.lowPriority", "'yes'", "must be true or false"),
+        ({"lowPriority": 1}, "policy.lowPriority", "1", "must be true or false"),
+        ([1], "policy", "[1]", "is not an object"),
+        ("low", "policy", "'low'", "is not an object"),
+    ],
+)
+async def test_a_policy_out_of_bounds_is_refused(queue, policy, field, value, rule):
+    response = await queue.post("/run", json={"input": 1, "policy": policy})
+    assert response.status_code == 400
+    detail = response.json()["detail"]
+    assert detail.startswith(f"bad request: {field}: {value} ")
+    assert rule in detail
+    assert (await queue.jobs())["inQueue"] == 0
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        None,
+        {},
+        {"executionTimeout": 5_001},
+        {"executionTimeout": WEEK_MS},
+        {"executionTimeout": None, "ttl": None, "lowPriority": None},
+        {"ttl": 10_000},
+        {"ttl": WEEK_MS},
+        {"lowPriority": True},
+        {"lowPriority": False, "something": "new"},
+    ],
+)
+async def test_a_policy_within_bounds_is_accepted(queue, policy):
+    assert (await queue.status(await queue.run(policy=policy)))["status"] == "IN_QUEUE"
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit_ms"), [({}, 600_000), ({"executionTimeout": 5_001}, 5_001), (None, 600_000)]
+)
+async def test_execution_timeout_has_a_default_and_holds_to_the_millisecond(policy, limit_ms):
+    async with emulated() as client:
+        job_id = await client.run({"mock_delay": 1_000}, policy=policy)
+        await client.clock.advance(limit_ms - 1)
+        assert (await client.status(job_id))["status"] == "IN_PROGRESS"
+        await client.clock.advance(1)
+        assert (await client.status(job_id))["error"] == "executionTimeout exceeded"
+
+
+@pytest.mark.parametrize(
+    ("query", "policy", "ttl_ms"),
+    [
+        ("", {}, 86_400_000),
+        ("", {"ttl": 10_000}, 10_000),
+        ("?ttl=10000", {}, 10_000),
+        (f"?ttl={WEEK_MS}", {}, WEEK_MS),
+        ("?ttl=60000", {"ttl": 20_000}, 20_000),
+    ],
+)
+@pytest.mark.parametrize("operation", ["/run", "/runsync"])
+async def test_ttl_comes_from_the_policy_the_url_or_the_default(queue, operation, query, policy, ttl_ms):
+    asked = await queue.begin("POST", operation + query, json={"input": 1, "policy": policy})
+    [job], _ = queue.emulator.endpoint("ep").list_jobs(offset=0, limit=2)
+    await queue.clock.advance(ttl_ms - 1)
+    assert (await queue.status(job.id))["status"] == "IN_QUEUE"
+    await queue.clock.advance(1)
+    assert await queue.is_gone(job.id)
+    assert (await asked).status_code == 200
+
+
+@pytest.mark.parametrize("ttl", ["9999", "604800001", "1h", "", "1e5", "-10000", "10000.0", "9" * 30])
+async def test_a_ttl_on_the_url_out_of_bounds_is_refused(queue, ttl):
+    response = await queue.post(f"/run?ttl={ttl}", json={"input": 1})
+    assert response.status_code == 400
+    detail = response.json()["detail"]
+    assert detail.startswith("bad request: ?ttl: ")
+    assert ttl in detail
+    assert detail.endswith("must be an integer of milliseconds from 10000 to 604800000")
+
+
+async def test_execution_timeout_of_the_endpoint_is_the_default():
+    async with emulated(execution_timeout_ms=7_000) as client:
+        job_id = await client.run({"mock_delay": 60})
+        await client.clock.advance(7_000)
+        assert (await client.status(job_id))["error"] == "executionTimeout exceeded"
+
+
+@pytest.mark.parametrize(
+    ("query", "wait_ms"), [("", 90_000), ("?wait=1000", 1_000), ("?wait=300000", 300_000)]
+)
+async def test_runsync_answers_after_its_wait_and_the_job_goes_on(query, wait_ms):
+    async with emulated() as client:
+        asked = await client.begin("POST", f"/runsync{query}", json={"input": {"mock_delay": 400}})
+        await client.clock.advance(wait_ms - 1)
+        assert not asked.done()
+        await client.clock.advance(1)
+        response = await asked
+        assert response.status_code == 200
+        body = response.json()
+        assert list(body) == ["delayTime", "id", "status", "workerId"]
+        assert body["status"] == "IN_PROGRESS"
+        await client.clock.advance(400_000 - wait_ms)
+        assert (await client.status(body["id"]))["status"] == "COMPLETED"
+
+
+async def test_runsync_of_a_job_that_still_waits_says_in_queue(queue):
+    asked = await queue.begin("POST", "/runsync?wait=1000", json={"input": 1})
+    await queue.clock.advance(1_000)
+    body = (await asked).json()
+    assert list(body) == ["id", "status"]
+    assert body["status"] == "IN_QUEUE"
+
+
+@pytest.mark.parametrize("wait", ["999", "300001", "0", "-1", "soon", "", "1000.5", "9" * 40])
+async def test_a_wait_out_of_bounds_is_refused_and_nothing_is_queued(queue, wait):
+    response = await queue.post(f"/runsync?wait={wait}", json={"input": 1})
+    assert response.status_code == 400
+    assert response.json()["detail"] == (
+        f"bad request: ?wait: {wait!r} must be an integer from 1000 to 300000"
+    )
+    assert (await queue.jobs())["inQueue"] == 0
+
+
+@pytest.mark.parametrize(
+    "webhook", ["http://127.0.0.1:9/hook", "https://example.com", "HTTPS://E.com/?a=b", None, ""]
+)
+async def test_a_webhook_may_be_http_or_https(queue, webhook):
+    assert await queue.run(webhook=webhook)
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        "ftp://example.com",
+        "example.com/hook",
+        "/hook",
+        "http://",
+        "http:// a",
+        "http://h:99999/",
+        "file:///etc",
+        7,
+    ]
+    + [["http://a"], {"url": "http://a"}, True, "http://a/\n", "javascript:alert(1)"],
+)
+async def test_any_other_webhook_is_refused(queue, webhook):
+    response = await queue.post("/run", json={"input": 1, "webhook": webhook})
+    assert response.status_code == 400
+    assert response.json()["detail"] == (
+        f"bad request: webhook: {webhook!r} must be a URL like https://example.com/hook (http or https)"
+    )
+
+
+async def test_s3_config_reaches_the_handler_and_is_shown_nowhere(caplog):
+    caplog.set_level("DEBUG", "emulator")
+    secret = {
+        "accessId": "id-5e7", "accessSecret": "s3cr3t-5e7", "bucketName": "b", "endpointUrl": "http://s3.test",
+    }  # fmt: skip
+
+    async def handler(job):
+        assert job["s3Config"] == secret
+        return "uploaded"
+
+    async with emulated(handler) as client:
+        body = await client.runsync({"a": 1}, s3Config=secret)
+        assert (body["status"], body["output"]) == ("COMPLETED", "uploaded")
+        listed = await client.get("/requests")
+        assert "5e7" not in str(body) + listed.text
+    assert "COMPLETED" in caplog.text
+    assert "5e7" not in caplog.text
+
+
+async def test_all_that_was_sent_is_handed_on_with_the_id():
+    sent = {
+        "input": {"a": 1},
+        "webhookV2": "http://127.0.0.1:9/v2",
+        "policy": {"ttl": 60_000, "custom": [1]},
+        "anything": {"else": None},
+    }
+    async with emulated(whole_job) as client:
+        body = await client.runsync(**sent)
+        assert body["output"] == {**sent, "id": body["id"]}
+
+
+async def test_an_id_that_was_sent_does_not_replace_the_jobs():
+    async with emulated(whole_job) as client:
+        body = await client.runsync({"a": 1}, id="mine")
+        assert body["id"] != "mine"
+        assert body["output"]["id"] == body["id"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"webHook": "http://a"}, "webHook has no effect: did you mean webhook?"),
+        ({"polcy": {"ttl": 60_000}}, "polcy has no effect: did you mean policy?"),
+        ({"s3_config": {}}, "s3_config has no effect: did you mean s3Config?"),
+        (
+            {"executionTimeout": 60_000},
+            "executionTimeout has no effect: did you mean policy.executionTimeout?",
+        ),
+        (
+            {"policy": {"execution_timeout": 1}},
+            "policy.execution_timeout has no effect: did you mean policy.executionTimeout?",
+        ),
+        (
+            {"policy": {"lowpriority": True}},
+            "policy.lowpriority has no effect: did you mean policy.lowPriority?",
+        ),
+    ],
+)
+async def test_the_log_suggests_the_key_that_was_meant(queue, caplog, fields, hint):
+    job_id = await queue.run(**fields)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"ep job {job_id}: {hint}"
+    ]
+
+
+async def test_keys_that_resemble_none_are_not_commented_on(queue, caplog):
+    await queue.run(metadata={"user": 1}, policy={"region": "EU"})
+    assert caplog.messages == []
+
+
+async def test_an_empty_input_never_reaches_the_handler_and_ends_failed(caplog):
+    calls = []
+    async with emulated(lambda job: calls.append(job)) as client:
+        job_id = await client.run({})
+        [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "the input is {}" in warning
+        assert "job timed out after 1 retries" in warning
+        assert (await client.status(job_id))["status"] == "IN_PROGRESS"
+        await client.clock.advance(40_000)
+        assert (await client.jobs())["retried"] == 1
+        await client.clock.advance(40_000)
+        body = await client.status(job_id)
+        assert (body["status"], body["error"]) == ("FAILED", "job timed out after 1 retries")
+        assert body["retries"] == 1
+        assert "output" not in body
+    assert calls == []
+
+
+async def test_an_empty_input_of_runsync_is_waited_for_to_its_end():
+    async with emulated() as client:
+        asked = await client.begin("POST", "/runsync", json={"input": {}})
+        await client.clock.advance(80_000)
+        assert (await asked).json()["error"] == "job timed out after 1 retries"
