@@ -42,7 +42,8 @@ def load_handler(source: object) -> Handler:
 
 
 def _names_function(text: str) -> bool:
-    return text.rpartition(":")[2].isidentifier()
+    _, colon, function = text.rpartition(":")
+    return bool(colon) and function.isidentifier()
 
 
 def _from_file(place: str, function: str, text: str) -> Handler:
@@ -54,7 +55,7 @@ def _from_file(place: str, function: str, text: str) -> Handler:
     module.__file__ = str(path.resolve())
     with _importable_from(path.resolve().parent), _as_program(text), sdk.installed(), _explained(text):
         code = compile(path.read_bytes(), module.__file__, "exec")
-        with suppress(ServerlessStarted):
+        with _registered(module), suppress(ServerlessStarted):
             exec(code, module.__dict__)
     if function:
         return _named_function(module, function, text, sdk)
@@ -92,6 +93,20 @@ def _importable_from(folder: Path) -> Iterator[None]:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     yield
+
+
+@contextmanager
+def _registered(module: ModuleType) -> Iterator[None]:
+    """Let classes find their module while it runs, as dataclasses and pydantic's models want to."""
+    before = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        if before is None:
+            sys.modules.pop(module.__name__, None)
+        else:
+            sys.modules[module.__name__] = before
 
 
 @contextmanager

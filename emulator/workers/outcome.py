@@ -17,6 +17,9 @@ from emulator.core.errors import EmulatorError
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
 
+#: What the SDK takes out of a returned dict for itself.
+_SDK_KEYS = frozenset({"error", "refresh_worker"})
+
 
 class WorkerCrash(EmulatorError):
     """The worker's process would be dead now."""
@@ -25,7 +28,7 @@ class WorkerCrash(EmulatorError):
 def result_of_value(value: object) -> JobResult:
     """The result for what a handler returned."""
     error = refresh = None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not value.keys().isdisjoint(_SDK_KEYS):
         value = dict(value)
         error = value.pop("error", None)
         refresh = value.pop("refresh_worker", None)
