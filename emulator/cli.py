@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from emulator.banner import banner
 from emulator.core.config import EndpointConfig
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.scaling import ScalerType
@@ -177,7 +178,7 @@ async def _serve(emulator: Emulator, host: str, port: int, worker_kind: WorkerKi
     stop = asyncio.Event()
     _on_stop_signals(stop.set)
     async with emulator, emulator.serve(host, port):
-        typer.echo(_banner(emulator, worker_kind))
+        typer.echo(banner(emulator, worker_kind))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
         # nor start for every few hundred objects of a job.
         gc.freeze()
@@ -209,31 +210,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _banner(emulator: Emulator, worker_kind: WorkerKind) -> str:
-    rows = [("url", emulator.url)]
-    for endpoint_id in emulator.endpoint_ids:
-        handler = emulator.handler(endpoint_id)
-        rows += [
-            ("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"),
-            ("handler", f"{handler.name} ({handler.kind.value})"),
-            ("workers", _workers(emulator.endpoint(endpoint_id).config, worker_kind)),
-        ]
-    rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
-    table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
-    return (
-        f"\nrunpod-emulator {__version__}\n\n{table}\n\n"
-        "Point the SDKs here:\n"
-        f"  export RUNPOD_ENDPOINT_BASE_URL={emulator.url}/v2\n"
-        "  export RUNPOD_API_KEY=local\n"
-        f'  JavaScript: runpodSdk("local", {{ baseUrl: "{emulator.url}/v2" }})\n'
-    )
-
-
-def _workers(config: EndpointConfig, worker_kind: WorkerKind) -> str:
-    unit = " s" if config.scaler_type is ScalerType.QUEUE_DELAY else " jobs a worker"
-    return (
-        f"{worker_kind}, {config.workers_min} to {config.workers_max},"
-        f" {config.scaler_type} {config.scaler_value}{unit}, idle timeout {config.idle_timeout_s:g} s"
-    )

@@ -91,6 +91,11 @@ class Emulator:
         """The ids of the endpoints; the first also answers at the root."""
         return list(self._endpoints)
 
+    @property
+    def checks_keys(self) -> bool:
+        """Whether only certain API keys pass."""
+        return self._access.checks_keys
+
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """An endpoint: `submit`, `wait`, `cancel`, `health` and the rest, without HTTP.
 

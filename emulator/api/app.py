@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from emulator.api.control import ControlError, control_router
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
+from emulator.api.exchange import Reply
 from emulator.api.openapi import describe_operations
 from emulator.version import __version__
 
@@ -55,7 +56,7 @@ class EmulatorApp(FastAPI):
             docs_url="/_emulator/docs",
             redoc_url=None,
             openapi_url="/_emulator/openapi.json",
-            # `curl -d '{"by_ms": 1000}'` says it sends a form; pages are kept out by BrowserGuard.
+            # What does not say what it is, is JSON; pages are kept out by BrowserGuard.
             strict_content_type=False,
         )
         self._controls = controls
@@ -78,13 +79,13 @@ class EmulatorApp(FastAPI):
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if refusal := self._guard.refusal(headers):
             log.warning("%s %s → 403: %s", scope["method"], path, refusal)
-            await self._dispatch.send(error_reply(403, refusal), send)
+            await self._dispatch.send(_refusal(path, 403, "forbidden", refusal), send)
         elif reasons := self._not_ready(path):
-            await self._dispatch.send(error_reply(503, "; ".join(reasons)), send)
+            await self._dispatch.send(_refusal(path, 503, "not_running", "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
-            await super().__call__(scope, receive, self._with_headers(send))
+            await super().__call__(_as_json(scope), receive, self._with_headers(send))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document of everything that is served."""
@@ -105,8 +106,20 @@ class EmulatorApp(FastAPI):
         return send_with_headers
 
 
-def _is_control(request: Request) -> bool:
-    return request.url.path.startswith("/_emulator")
+def _is_control(path: str) -> bool:
+    return path == "/_emulator" or path.startswith("/_emulator/")
+
+
+def _as_json(scope: Scope) -> Scope:
+    """The request without its content type: `curl -d '{"by_ms": 1000}'` says that it sends a form."""
+    return {**scope, "headers": [header for header in scope["headers"] if header[0] != b"content-type"]}
+
+
+def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
+    """An error in the form of the API that was asked."""
+    if _is_control(path):
+        return Reply(status, ControlError(status, code, detail).body())
+    return error_reply(status, detail)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -115,7 +128,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         detail = f"nothing is served at {request.url.path[:200]!r}: see /_emulator/docs"
     else:
         detail = str(error.detail)
-    if _is_control(request):
+    if _is_control(request.url.path):
         code = "not_found" if error.status_code == 404 else "not_allowed"
         return _control_error(ControlError(error.status_code, code, detail), error.headers)
     return Response(

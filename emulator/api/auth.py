@@ -16,6 +16,11 @@ class Access:
         self._api_keys = frozenset(api_keys)
         self._required = required
 
+    @property
+    def checks_keys(self) -> bool:
+        """Whether only certain keys pass."""
+        return self._required and bool(self._api_keys)
+
     def refusal(self, authorization: bytes | None) -> str | None:
         """Why a request with this `Authorization` header does not pass (401); None when it does."""
         if not self._required:
