@@ -17,6 +17,8 @@ FROM python:3.12-slim
 # The emulator runs other people's handlers: leave nothing here that installs, and no rights.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip
 COPY --from=builder /opt/venv /opt/venv
+# For images that want the emulator beside their own packages: docs/docker.md.
+COPY --from=builder /dist /dist
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

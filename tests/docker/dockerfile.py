@@ -36,8 +36,7 @@ class Stage:
 
     def pairs(self, instruction: str) -> dict[str, str]:
         """What ENV, LABEL or ARG sets."""
-        words = [word for argument in self.arguments(instruction) for word in shlex.split(argument)]
-        return {name: value for name, _, value in (word.partition("=") for word in words)}
+        return {name: value for argument in self.arguments(instruction) for name, value in _pairs(argument)}
 
 
 def read_dockerfile(path: Path) -> list[Stage]:
@@ -75,7 +74,7 @@ class Root:
         workdir = self.folder
         for instruction, argument in stage.steps:
             if instruction == "ENV":
-                environment |= {name: value for name, _, value in _pairs(argument)}
+                environment |= dict(_pairs(argument))
             elif instruction == "WORKDIR":
                 workdir = Path(self.place(argument))
                 workdir.mkdir(parents=True, exist_ok=True)
@@ -85,14 +84,12 @@ class Root:
                     copy_from_context(source, workdir / target)
             else:
                 assert instruction == "RUN", f"{instruction} is not known here"
-                subprocess.run(
-                    ["/bin/sh", "-ec", self.place(argument)],
-                    cwd=workdir, env=environment, timeout=120, check=True,
-                )  # fmt: skip
+                command = ["/bin/sh", "-ec", self.place(argument)]
+                subprocess.run(command, cwd=workdir, env=environment, timeout=120, check=True)
 
 
-def _pairs(argument: str) -> list[tuple[str, str, str]]:
-    return [word.partition("=") for word in shlex.split(argument)]
+def _pairs(argument: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (word.partition("=") for word in shlex.split(argument))]
 
 
 def copy_from_context(source: str, target: Path) -> None:
