@@ -22,23 +22,35 @@ def mock_worker(clock: Clock) -> Handler:
     """A handler that obeys these keys of its input, all optional.
 
     `mock_return` is its output (default `"Hello World!"`), `mock_delay` how many seconds it takes,
-    `mock_progress` a list of progress updates spread over that time, `mock_logs` a list of log lines,
-    `mock_error` makes it raise (with a string: that message), `mock_crash` kills its worker, and
-    `mock_refresh` has the worker replaced afterwards.
+    `mock_progress` a list of progress updates spread over that time (or `{"updates": […], "wait_time":
+    seconds before each}`), `mock_logs` a list of lines to log (or of `{"level", "message"}`), `mock_error`
+    makes it raise (with a string: that message), `mock_crash` kills its worker, and `mock_refresh` has the
+    worker replaced afterwards.
     """
     progress = ProgressReports()
+
+    async def pause(seconds: float) -> None:
+        if seconds:
+            await clock.sleep(int(seconds * 1000), "mock_delay")
 
     async def handler(job: dict[str, Any]) -> Any:
         wishes = job["input"] if isinstance(job["input"], dict) else {}
         for line in _as_list(wishes.get("mock_logs")):
-            log.info("job %s: %s", job["id"], line)
-        delay_ms = float(wishes.get("mock_delay") or 0) * 1000
-        updates = _as_list(wishes.get("mock_progress"))
-        for update in updates:
-            progress.update(job, update)
-            await clock.sleep(int(delay_ms / len(updates)), "mock_delay")
-        if delay_ms and not updates:
-            await clock.sleep(int(delay_ms), "mock_delay")
+            log.info("job %s: %s", job["id"], line.get("message") if isinstance(line, dict) else line)
+        delay_s = float(wishes.get("mock_delay") or 0)
+        plan = wishes.get("mock_progress")
+        if isinstance(plan, dict):
+            for update in _as_list(plan.get("updates")):
+                await pause(float(plan.get("wait_time") or 0))
+                progress.update(job, update)
+            await pause(delay_s)
+        else:
+            updates = _as_list(plan)
+            for update in updates:
+                progress.update(job, update)
+                await pause(delay_s / len(updates))
+            if not updates:
+                await pause(delay_s)
         if wishes.get("mock_crash"):
             raise WorkerCrash("mock_crash was asked for")
         if error := wishes.get("mock_error"):

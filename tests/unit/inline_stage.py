@@ -10,7 +10,7 @@ import anyio
 from emulator.core.clock import VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
-from emulator.core.events import Notice
+from emulator.core.events import JobMoved, Notice
 from emulator.core.gateway import Gateway
 from emulator.workers.handler import Handler
 from emulator.workers.inline import InlineLauncher
@@ -53,6 +53,12 @@ class InlineStage:
         with anyio.fail_after(_PATIENCE_S):
             while not condition():
                 await self.clock.settle()
+
+    def given_back(self) -> list[Job]:
+        """The jobs that went from a worker back to the queue, in its order."""
+        moves = [event for event in self.events if isinstance(event, JobMoved)]
+        back = {move.job.id for move in moves if move.before == "IN_PROGRESS" and not move.job.terminal}
+        return [job for job in self.endpoint.queue if job.id in back]
 
     def notices(self) -> list[str]:
         return [event.message for event in self.events if isinstance(event, Notice)]
