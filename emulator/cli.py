@@ -54,12 +54,15 @@ def _option(name: str, text: str, **more: Any) -> Any:
 
 def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None:
     """Let the file set what neither an option nor a variable does."""
-    known = [parameter.name for parameter in context.command.params if parameter.name != "config"]
+    known = {parameter.name: parameter for parameter in context.command.params if parameter.name != "config"}
     try:
         file = read_config_file(path, [name for name in known if name is not None])
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
-    context.default_map = file.options
+    context.default_map = {
+        name: [value] if isinstance(value, str) and getattr(known[name], "multiple", False) else value
+        for name, value in file.options.items()
+    }
     context.obj = file.endpoints
     return path
 

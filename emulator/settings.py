@@ -80,15 +80,21 @@ def endpoints_of(
     return configs or {DEFAULT_ENDPOINT_ID: replace(defaults, handler=handler)}
 
 
+def _whole_number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("it must be a whole number")
+    return value
+
+
 #: The keys of `[endpoints.ID]`: which field each sets, and how its value is read.
 _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "handler": ("handler", str),
-    "workers-min": ("workers_min", int),
-    "workers-max": ("workers_max", int),
+    "workers-min": ("workers_min", _whole_number),
+    "workers-max": ("workers_max", _whole_number),
     "idle-timeout": ("idle_timeout_s", lambda value: duration_ms(str(value), "s") / 1000),
     "execution-timeout": ("execution_timeout_ms", lambda value: duration_ms(str(value), "ms")),
     "scaler-type": ("scaler_type", str),
-    "scaler-value": ("scaler_value", int),
+    "scaler-value": ("scaler_value", _whole_number),
     "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
 }
 
@@ -146,14 +152,18 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
 
 def unknown_variables(known: Iterable[str]) -> list[str]:
     """A sentence for each EMULATOR_ variable that sets nothing."""
-    names = set(known)
+    names = {name.removeprefix(VARIABLE_PREFIX) for name in known}
+    given = sorted(
+        name.removeprefix(VARIABLE_PREFIX) for name in os.environ if name.startswith(VARIABLE_PREFIX)
+    )
     return [
-        f"the variable {name} sets nothing{_did_you_mean(name, names)}"
-        for name in sorted(os.environ)
-        if name.startswith(VARIABLE_PREFIX) and name not in names
+        f"the variable {VARIABLE_PREFIX}{name} sets nothing{_did_you_mean(name, names, VARIABLE_PREFIX)}"
+        for name in given
+        if name not in names
     ]
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    # What all names begin with must not make unlike ones alike.
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f": did you mean {close[0]}?" if close else ""
+    return f": did you mean {prefix}{close[0]}?" if close else ""

@@ -83,9 +83,9 @@ class RateLimits:
             meter.window_ends_ms = now_ms + WINDOW_MS
             meter.count = 0
         if self._enabled:
-            if meter.count >= int(limit.per_window * self._scale):
+            if meter.count + 1 > limit.per_window * self._scale:
                 self._check_rate(meter, endpoint, now_ms)
-            if limit.concurrent is not None and meter.active >= int(limit.concurrent * self._scale):
+            if limit.concurrent is not None and meter.active + 1 > limit.concurrent * self._scale:
                 self._check_concurrency(meter, endpoint, limit.concurrent)
         meter.count += 1
         meter.active += 1

@@ -6,7 +6,6 @@ The worker's side of it is in `gateway`.
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.core.errors import JobNotFound, NotRetryable
 from emulator.core.events import JobMoved, Notice
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
+from emulator.core.job_ids import JobIds
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
 from emulator.core.request import JobRequest
@@ -61,7 +61,7 @@ class Endpoint:
         self._ended: dict[JobStatus, int] = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
         self._in_progress = 0
-        self._random = random.Random()
+        self._job_ids = JobIds()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
@@ -109,8 +109,7 @@ class Endpoint:
         if not isinstance(request, JobRequest):
             request = JobRequest.of(request, self.default_policy, sync=sync)
         now_ms = self.clock.now_ms()
-        prefix = "sync-" if request.sync else ""
-        job = Job(f"{prefix}{self._new_uuid()}-u1", request, now_ms)
+        job = Job(self._job_ids.new(sync=request.sync), request, now_ms)
         self._store.add(job)
         job.ttl_timer = self.clock.call_at(now_ms + job.policy.ttl_ms, "ttl", self._ttl_callback, job)
         self._emit(JobMoved(self.id, job, None, now_ms))
@@ -446,9 +445,3 @@ class Endpoint:
             worker,
             f"did not let go of job {job_id} within {self.config.stop_grace_ms} ms of being told to stop",
         )
-
-    def _new_uuid(self) -> str:
-        """A version 4 UUID, without the system call that uuid4 makes for each."""
-        digits = f"{self._random.getrandbits(128):032x}"
-        variant = "89ab"[int(digits[16], 16) & 3]
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

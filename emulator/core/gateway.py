@@ -114,7 +114,7 @@ class Gateway:
             self.let_go(worker_id, job_id)
         missing = frozenset(worker.jobs.keys() - named)
         lost = missing & worker.missing
-        worker.missing = missing - lost
+        worker.missing = missing
         for job_id in lost:
             self._lose_from(worker, worker.jobs[job_id], "its worker's heartbeats no longer name it")
 

@@ -37,9 +37,8 @@ class SDKStandIn:
         """Let imports find the stand-in while the body runs; afterwards all is as it was."""
         before = {name: module for name, module in sys.modules.items() if _is_sdk(name)}
         package, serverless = _module("runpod"), _module("runpod.serverless")
-        package.serverless = serverless  # type: ignore[attr-defined]
-        serverless.start = self._start  # type: ignore[attr-defined]
-        serverless.progress_update = self.progress.update  # type: ignore[attr-defined]
+        vars(package).update(serverless=serverless)
+        vars(serverless).update(start=self._start, progress_update=self.progress.update)
         _put_modules({**before, "runpod": package, "runpod.serverless": serverless})
         try:
             yield
@@ -57,7 +56,7 @@ def _module(name: str) -> ModuleType:
     """An empty module that finds the real package's submodules, and its attributes when asked."""
     module = ModuleType(name)
     module.__path__ = _real_path(name)
-    module.__getattr__ = lambda attribute: _real_attribute(name, attribute)  # type: ignore[method-assign]
+    vars(module)["__getattr__"] = lambda attribute: _real_attribute(name, attribute)
     return module
 
 
