@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from emulator.workers.handler import Handler, HandlerKind
 from emulator.workers.outcome import WorkerCrash
+from emulator.workers.progress import ProgressReports
 from tests.api.client import emulated
 
 pytestmark = pytest.mark.anyio
@@ -185,20 +187,31 @@ async def test_progress_does_not_outlive_a_job_that_leaves_no_output():
         assert "output" not in body
 
 
-async def test_progress_and_results_that_come_late_change_nothing(progress_handler, caplog):
+async def test_progress_and_results_that_come_late_change_nothing(caplog):
     caplog.set_level("INFO", "emulator")
-    async with emulated(progress_handler.source) as client:
+    progress = ProgressReports()
+    started, release, reported = threading.Event(), threading.Event(), threading.Event()
+
+    def held(job):
+        started.set()
+        release.wait()
+        progress.update(job, "late")
+        reported.set()
+        return "late as well"
+
+    handler = Handler(function=held, kind=HandlerKind.SYNC, name="held", progress=progress)
+    async with emulated(handler) as client:
         job_id = await client.run()
-        await asyncio.to_thread(progress_handler.started.wait)
+        await asyncio.to_thread(started.wait)
         cancelled = await client.post(f"/cancel/{job_id}")
         assert cancelled.json() == {"id": job_id, "status": "CANCELLED"}
-        progress_handler.release.set()
-        await asyncio.to_thread(progress_handler.returned.wait)
-        other = await client.runsync()
-        assert other["output"] == "result"
+        release.set()
+        await asyncio.to_thread(reported.wait)
+        assert (await client.runsync())["output"] == "late as well"
         body = await client.status(job_id)
         assert body["status"] == "CANCELLED"
         assert "output" not in body
+    assert f"a late progress update for job {job_id} was dropped" in caplog.text
 
 
 async def test_execution_timeout_fails_the_job_and_stops_the_handler():
@@ -346,11 +359,17 @@ async def test_status_sync_waits_for_the_end_or_as_long_as_it_was_told(method, q
         assert not waiting.done()
         await client.clock.advance(1)
         assert (await waiting).json()["status"] == "IN_PROGRESS"
-        waiting = await client.begin(method, f"/status-sync/{job_id}?wait=300000")
-        await client.clock.advance(400_000)
-        last = (await waiting).json()
-        assert last["status"] == ("COMPLETED" if wait_ms != 2_000 else "IN_PROGRESS")
-        assert (await client.ended(job_id))["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_status_sync_answers_as_soon_as_the_job_ends(method):
+    async with emulated() as client:
+        job_id = await client.run({"mock_delay": 30})
+        waiting = [await client.begin(method, f"/status-sync/{job_id}") for _ in range(3)]
+        await client.clock.advance(30_000)
+        bodies = [(await task).json() for task in waiting]
+        assert [body["status"] for body in bodies] == ["COMPLETED"] * 3
+        assert await client.ended(job_id) == bodies[0]
 
 
 @pytest.mark.parametrize("wait", ["999", "300001", "soon"])
@@ -392,32 +411,3 @@ async def test_an_unknown_job_is_not_found(operation):
         response = await client.get(f"/{operation}/5f0c8d44-0000-4000-8000-000000000000-u1")
         assert response.status_code == 404
         assert response.json()["detail"].startswith("job not found")
-
-
-class HeldHandler:
-    """A sync handler that reports progress and returns only when it is let."""
-
-    def __init__(self, path):
-        self.source = str(path)
-        self.started, self.release, self.returned = threading.Event(), threading.Event(), threading.Event()
-
-
-@pytest.fixture
-def progress_handler(tmp_path, monkeypatch):
-    path = tmp_path / "held_handler.py"
-    path.write_text(
-        "import runpod\n"
-        "def handler(job):\n"
-        "    first = not EVENTS.started.is_set()\n"
-        "    EVENTS.started.set()\n"
-        "    EVENTS.release.wait()\n"
-        "    runpod.serverless.progress_update(job, 'late')\n"
-        "    if first:\n"
-        "        EVENTS.returned.set()\n"
-        "    return 'result'\n"
-        "runpod.serverless.start({'handler': handler})\n"
-    )
-    held = HeldHandler(path)
-    monkeypatch.setattr("builtins.EVENTS", held, raising=False)
-    yield held
-    held.release.set()

@@ -4,6 +4,7 @@ import asyncio
 import functools
 
 import pytest
+from anyio import fail_after
 from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,9 @@ from emulator.core.clock import Clock, VirtualClock
 from emulator.core.errors import ClockError
 
 pytestmark = pytest.mark.anyio
+
+#: Real seconds after which something that takes no time has failed.
+HANGS_S = 10
 
 
 @pytest.fixture
@@ -155,7 +159,8 @@ async def test_a_cancelled_sleeper_leaves_no_timer(clock):
 
 
 async def test_what_is_due_now_happens_without_any_advance(clock):
-    await clock.sleep(0)
+    with fail_after(HANGS_S):
+        await clock.sleep(0)
     seen = []
     clock.call_at(900, "overdue", seen.append, 1)
     clock.call_later(0, "now", seen.append, 2)
@@ -300,7 +305,7 @@ async def test_the_patience_with_work_is_limited(clock):
 
 
 async def test_work_that_waits_for_the_clock_does_not_hold_it(clock):
-    """Patience of a minute, yet this test takes no time: the sleeping work needs the advance itself."""
+    """The patience is a minute, yet this takes no time: the sleeping work needs the advance itself."""
     naps = []
 
     async def work():
@@ -310,7 +315,8 @@ async def test_work_that_waits_for_the_clock_does_not_hold_it(clock):
                 naps.append(clock.now_ms())
 
     task = asyncio.get_running_loop().create_task(work())
-    await clock.advance(300)
+    with fail_after(HANGS_S):
+        await clock.advance(300)
     assert naps == [1_100, 1_200, 1_300]
     await task
 

@@ -79,7 +79,17 @@ async def test_a_connection_that_breaks_loses_no_job(stage, worker_id):
     assert first.retries == 0
     await stage.clock.advance(1_000)
     assert await stage.take(worker_id, limit=2) == [first, second]
-    assert first.delay_ms == 1_000
+
+
+async def test_jobs_that_a_worker_gives_back_keep_their_place_and_their_waiting_time(stage, worker_id):
+    jobs = [stage.submit(n) for n in range(4)]
+    begun, *taken = await stage.take(worker_id, limit=3)
+    await stage.clock.advance(300)
+    stage.gateway.hand_back(worker_id, [job.id for job in taken])
+    await stage.clock.advance(700)
+    assert await stage.take(worker_id, limit=9) == jobs[1:]
+    assert ([job.delay_ms for job in jobs], {job.retries for job in jobs}) == ([0, 1_000, 1_000, 1_000], {0})
+    assert begun.status == "IN_PROGRESS"
 
 
 @pytest.mark.parametrize("reason", ["unknown", "crashed", "retiring"])
@@ -95,6 +105,8 @@ async def test_a_worker_that_is_going_away_gets_nothing(stage, worker_id, reason
         waiting = start(stage.gateway.take(worker_id))
         await stage.clock.settle()
         stage.finish(jobs[0], stop_worker=True)
+        await stage.clock.settle()
+        assert waiting.done()
         with pytest.raises(WorkerGone):
             await waiting
     stage.submit()
@@ -185,6 +197,17 @@ async def test_a_job_taken_again_by_the_same_worker_has_its_two_heartbeats_again
     assert job.status == "FAILED"
 
 
+async def test_a_retried_job_has_its_two_heartbeats_again(stage, worker_id):
+    job = stage.submit()
+    await stage.take(worker_id)
+    stage.gateway.heartbeat(worker_id, [])
+    stage.finish(job, error="bad")
+    stage.endpoint.retry(job.id)
+    assert await stage.take(worker_id) == [job]
+    stage.gateway.heartbeat(worker_id, [])
+    assert job.status == "IN_PROGRESS"
+
+
 async def test_a_worker_whose_heartbeats_stop_is_lost_with_its_jobs(stage, worker_id):
     job = stage.submit()
     await stage.take(worker_id)
@@ -217,6 +240,8 @@ async def test_a_worker_hears_at_once_which_job_to_stop(stage, worker_id):
     signals = start(stage.gateway.next_stop_signals(worker_id))
     await stage.clock.settle()
     stage.endpoint.cancel(job.id)
+    await stage.clock.settle()
+    assert signals.done()
     assert await signals == [job.id]
     stage.gateway.let_go(worker_id, job.id)
     assert stage.workers() == {"idle": 1}

@@ -1,0 +1,97 @@
+"""Requests made up from the OpenAPI document: none makes the emulator fail or hang."""
+
+from dataclasses import dataclass
+
+import pytest
+import requests
+import schemathesis
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from emulator import Clock, Emulator, EndpointConfig
+from tests.api.client import KEY
+
+#: Real seconds within which every request is answered: on this clock the longest wait takes a third of one.
+PATIENCE_S = 10
+#: Emulated milliseconds to the real one.
+RATE = 1_000.0
+DOCUMENT = Emulator().app.openapi()
+#: Time that stands still would hold every wait for ever.
+FREEZE = ("post", "/_emulator/clock/freeze")
+#: How long the job that is asked about takes; None is a made-up job id.
+SECONDS = st.none() | st.integers(0, 30)
+
+
+def each_operation_and_mode():
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            if (method, path) != FREEZE:
+                yield method, path, GenerationMode.POSITIVE
+                if "parameters" in operation or "requestBody" in operation:
+                    yield method, path, GenerationMode.NEGATIVE
+
+
+@dataclass(frozen=True)
+class Served:
+    """An emulator behind a socket, run by a loop in another thread."""
+
+    schema: schemathesis.BaseSchema
+    url: str
+    session: requests.Session
+
+    def job(self, seconds: int) -> str:
+        """The id of a job that takes so long; it fails if that is an odd number."""
+        job_input = {"mock_delay": seconds, "mock_error": seconds % 2 == 1, "mock_progress": ["half"]}
+        answer = self.session.post(
+            f"{self.url}/v2/ep/run", json={"input": job_input}, headers=KEY, timeout=PATIENCE_S
+        )
+        return answer.json()["id"]
+
+
+@pytest.fixture(scope="module")
+def served():
+    async def deliver_nowhere(_client, _delivery):
+        return 200
+
+    emulator = Emulator({"ep": EndpointConfig(workers_min=1)}, clock=Clock(rate=RATE), rate_limits=False)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(emulator),
+        portal.wrap_async_context_manager(emulator.serve()) as url,
+        requests.Session() as session,
+    ):
+        # A made-up webhook points anywhere.
+        patch.setattr("emulator.webhooks._post", deliver_nowhere)
+        session.trust_env = False
+        yield Served(schemathesis.openapi.from_dict(DOCUMENT), url, session)
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), list(each_operation_and_mode()))
+def test_no_request_makes_it_fail_or_hang(served, method, path, mode):
+    @given(case=served.schema[path][method].as_strategy(generation_mode=mode), seconds=SECONDS)
+    @settings(
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case, seconds):
+        if "endpoint_id" in case.path_parameters:
+            case.path_parameters["endpoint_id"] = "ep"
+        if seconds is not None and "job_id" in case.path_parameters:
+            case.path_parameters["job_id"] = served.job(seconds)
+        case.call_and_validate(
+            base_url=served.url,
+            session=served.session,
+            checks=[not_a_server_error, response_schema_conformance, status_code_conformance],
+            headers=KEY,
+            timeout=PATIENCE_S,
+        )
+
+    ask()

@@ -1,0 +1,190 @@
+"""`runpod-emulator serve`, from its banner to its end."""
+
+import json
+import re
+import signal
+
+import pytest
+
+from emulator import __version__
+from tests.cli.command import run, serving
+
+
+def test_the_banner_says_what_is_served_and_how_to_reach_it(folder):
+    with serving(folder, "script.py", "--endpoint", "images", "--endpoint", "text=echo.py:handler") as served:
+        assert served.banner[1] == f"runpod-emulator {__version__}"
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", served.url)
+        assert served.rows("endpoint") == [
+            f"images  {served.url}/v2/images",
+            f"text  {served.url}/v2/text",
+        ]
+        assert served.rows("handler") == ["script.py (sync)", "echo.py:handler (sync)"]
+        assert served.rows("workers") == ["inline, 0 to 3, QUEUE_DELAY 4 s, idle timeout 5 s"] * 2
+        assert served.rows("clock") == ["real"]
+        assert served.rows("docs") == [f"{served.url}/_emulator/docs"]
+        assert f"  export RUNPOD_ENDPOINT_BASE_URL={served.url}/v2" in served.banner
+        assert "  export RUNPOD_API_KEY=anything" in served.banner
+        assert any(f'baseUrl: "{served.url}/v2"' in line for line in served.banner)
+        assert served.banner[-1] == "Ready."
+
+        images = served.post("/v2/images/runsync", {"input": 1})
+        assert images["output"] == {"script": 1, "file": "script.py"}
+        assert served.post("/v2/text/runsync", {"input": 2})["output"] == 2
+        assert served.post("/runsync", {"input": 3})["output"]["script"] == 3
+
+
+def test_without_a_handler_the_mock_worker_obeys_its_input(folder):
+    with serving(folder, "--clock", "frozen") as served:
+        assert served.rows("handler") == ["the built-in mock worker (async)"]
+
+        def ended(job_id):
+            return served.get(f"/v2/local/status-sync/{job_id}")
+
+        def run_job(**keys):
+            return served.post("/v2/local/run", {"input": keys or {"prompt": "hi"}})["id"]
+
+        def advance(seconds):
+            return served.post("/_emulator/clock/advance", {"by_ms": seconds * 1000})
+
+        assert ended(run_job())["output"] == "Hello World!"
+        assert ended(run_job(mock_return={"a": 1}))["output"] == {"a": 1}
+        assert json.loads(ended(run_job(mock_error="no GPU"))["error"])["error_message"] == "no GPU"
+        assert json.loads(ended(run_job(mock_error=True))["error"])["error_message"] == "Mock error"
+        assert ended(run_job(mock_refresh=True, mock_return=1))["output"] == {"mock_return": 1}
+
+        slow = run_job(mock_delay=30, mock_progress=["first", "second"], mock_logs=["one line", "another"])
+        advance(15)
+        halfway = served.get(f"/v2/local/status/{slow}")
+        assert (halfway["status"], halfway["output"]) == ("IN_PROGRESS", "second")
+        advance(15)
+        assert ended(slow)["executionTime"] == 30_000
+        assert f"job {slow}: one line" in served.log
+        assert f"job {slow}: another" in served.log
+
+        crashing = run_job(mock_crash=True)
+        advance(5)
+        assert ended(crashing)["error"] == "job timed out after 1 retries"
+
+
+def test_requests_and_jobs_are_logged_for_a_person(folder):
+    with serving(folder, "echo.py:handler") as served:
+        job_id = served.post("/v2/local/runsync", {"input": 1})["id"]
+        log = served.log
+        assert re.search(rf"^\d\d:\d\d:\d\d\.\d{{3}} INFO    local job {job_id} IN_QUEUE$", log, re.MULTILINE)
+        assert re.search(rf"local job {job_id} IN_QUEUE → IN_PROGRESS worker=\w{{14}} delay=\d+ ms", log)
+        assert re.search(rf"local job {job_id} IN_PROGRESS → COMPLETED worker=\w{{14}} execution=\d+ ms", log)
+        assert "POST /v2/local/runsync → 200" in log
+        assert "\x1b" not in log
+
+
+def test_log_lines_for_a_program_are_json(folder):
+    with serving(folder, "--log-format", "json", EMULATOR_TYPO="1") as served:
+        job_id = served.post("/v2/local/runsync", {"input": {"mock_error": "no"}})["id"]
+        served.post("/v2/local/run", {"input": {}})
+        lines = [json.loads(line) for line in served.log.splitlines()]
+    assert all({"ts", "level", "message"} <= line.keys() for line in lines)
+    moves = [line for line in lines if line.get("job_id") == job_id]
+    assert [(move.get("from"), move["to"]) for move in moves] == [
+        (None, "IN_QUEUE"),
+        ("IN_QUEUE", "IN_PROGRESS"),
+        ("IN_PROGRESS", "FAILED"),
+    ]
+    assert {move["event"] for move in moves} == {"job"}
+    assert moves[-1]["endpoint"] == "local"
+    assert re.fullmatch(r"\w{14}", moves[-1]["worker_id"])
+    assert isinstance(moves[-1]["execution_ms"], int)
+    assert "error_message" in moves[-1]["error"]
+    assert {"initializing", "idle"} <= {line["to"] for line in lines if line.get("event") == "worker"}
+    warnings = [line for line in lines if line["level"] == "warning"]
+    assert any("EMULATOR_TYPO" in line["message"] for line in warnings)
+    assert any(line.get("event") == "notice" and "the input is {}" in line["message"] for line in warnings)
+
+
+def test_the_log_level_leaves_out_what_is_below(folder):
+    with serving(folder, "--log-level", "warning") as served:
+        served.post("/v2/local/runsync", {"input": 1})
+        assert served.log == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_at_once_and_well_when_told_to(folder, number):
+    with serving(folder, "--clock", "frozen", "--workers-min", "1") as served:
+        waiting = served.post("/v2/local/run", {"input": {"mock_delay": 3_600}})
+        assert waiting["status"] == "IN_QUEUE"
+        assert served.stop(number) == 0
+        assert "stopping" in served.log
+        assert "Traceback" not in served.log
+
+
+def test_it_ends_in_spite_of_a_handler_that_does_not(folder):
+    (folder / "stubborn.py").write_text(
+        "import asyncio\n"
+        "async def handler(job):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.Event().wait()\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+    )
+    with serving(folder, "stubborn.py:handler") as served:
+        job_id = served.post("/v2/local/run", {"input": 1})["id"]
+        while served.get(f"/v2/local/status/{job_id}")["status"] == "IN_QUEUE":
+            assert served.process.poll() is None
+        assert served.stop() == 0
+        assert "1 handlers did not stop and were left behind" in served.log
+
+
+def test_what_a_handler_prints_is_seen(folder):
+    (folder / "printing.py").write_text(
+        "import sys\n"
+        "def handler(job):\n"
+        "    print('seen by the user', file=sys.stderr, flush=True)\n"
+        "    return 1\n"
+    )
+    with serving(folder, "printing.py:handler") as served:
+        served.post("/v2/local/runsync", {"input": 1})
+        assert "seen by the user" in served.log
+
+
+# healthcheck and version
+
+
+def test_healthcheck_tells_whether_it_serves(folder):
+    with serving(folder) as served:
+        port = served.url.rpartition(":")[2]
+        for host in ("127.0.0.1", "0.0.0.0", "localhost", ""):
+            well = run(folder, "healthcheck", EMULATOR_PORT=port, EMULATOR_HOST=host)
+            assert (well.returncode, well.stdout) == (0, "healthy\n")
+        served.stop()
+        ill = run(folder, "healthcheck", EMULATOR_PORT=port)
+        assert ill.returncode == 1
+        assert ill.stderr.startswith(f"unhealthy: nothing serves at 127.0.0.1 port {port}: ")
+        assert ill.stderr.count("\n") == 1
+
+
+def test_healthcheck_of_a_port_that_is_no_number(folder):
+    ill = run(folder, "healthcheck", EMULATOR_PORT="http")
+    assert ill.returncode == 1
+    assert "Traceback" not in ill.stderr
+
+
+def test_healthcheck_imports_nothing_heavy(folder):
+    imported = run(folder, "healthcheck", EMULATOR_PORT="1", PYTHONPROFILEIMPORTTIME="1").stderr
+    assert "emulator.healthcheck" in imported
+    for heavy in ("fastapi", "starlette", "pydantic", "uvicorn", "typer", "httpx", "asyncio"):
+        assert not re.search(rf"\| +{heavy}\b", imported), heavy
+
+
+def test_serving_never_imports_the_runpod_sdk(folder):
+    (folder / "modules.py").write_text(
+        "import sys, runpod\n"
+        "def handler(job):\n"
+        "    return [name for name in sys.modules if name.startswith(('runpod', 'boto', 'aiohttp'))]\n"
+        "runpod.serverless.start({'handler': handler})\n"
+    )
+    with serving(folder, "modules.py") as served:
+        assert served.post("/v2/local/runsync", {"input": 1})["output"] == []
+
+
+def test_version(folder):
+    assert run(folder, "version").stdout == f"{__version__}\n"
