@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from emulator.api.control import ControlError, control_router
 from emulator.api.dispatch import Dispatch, ReplyHeaders
+from emulator.api.docs_page import docs_page
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
 from emulator.api.openapi import describe_operations
@@ -20,7 +22,6 @@ from emulator.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.requests import Request
     from starlette.types import Lifespan, Message, Receive, Scope, Send
 
     from emulator.api.auth import Access, BrowserGuard
@@ -53,7 +54,7 @@ class EmulatorApp(FastAPI):
             version=__version__,
             description="A local emulator of the Runpod Serverless endpoint API.",
             lifespan=lifespan,
-            docs_url="/_emulator/docs",
+            docs_url=None,
             redoc_url=None,
             openapi_url="/_emulator/openapi.json",
             # What does not say what it is, is JSON; pages are kept out by BrowserGuard.
@@ -64,7 +65,9 @@ class EmulatorApp(FastAPI):
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(endpoints, default_endpoint_id, access, rate_limits, self._reply_headers)
         self._described: dict[str, Any] | None = None
+        self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
+        self.add_api_route("/_emulator/docs", self._docs, include_in_schema=False)
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
         self.add_exception_handler(ControlError, _on_control_error)
@@ -92,6 +95,10 @@ class EmulatorApp(FastAPI):
         if self._described is None:
             self._described = describe_operations(super().openapi())
         return self._described
+
+    async def _docs(self, request: Request) -> HTMLResponse:
+        base_url = str(request.base_url).rstrip("/")
+        return HTMLResponse(docs_page(self.openapi(), base_url, self._default_endpoint_id))
 
     def _not_ready(self, path: str) -> list[str]:
         """Why the path cannot be served now; whether the emulator is ready can always be asked."""

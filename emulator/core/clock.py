@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -12,32 +11,10 @@ from time import monotonic, time
 from typing import Any
 
 from emulator.core.errors import ClockError
+from emulator.core.timers import Timer, Timers
 
 #: Loop rounds that let a chain of futures and tasks run to its end before time moves on.
 _SETTLE_ROUNDS = 20
-#: Dead timers are swept out of the heap once they are this many and outnumber the live ones.
-_SWEEP_FROM = 1024
-
-
-class Timer:
-    """A deadline on the clock; `Clock.cancel` disarms it."""
-
-    __slots__ = ("_order", "argument", "callback", "kind", "when_ms")
-
-    def __init__(
-        self, when_ms: int, order: int, kind: str, callback: Callable[[Any], object], argument: object
-    ) -> None:
-        self.when_ms = when_ms
-        self._order = order
-        self.kind = kind
-        #: None once it has fired or been cancelled.
-        self.callback: Callable[[Any], object] | None = callback
-        self.argument = argument
-
-    def __lt__(self, other: Timer) -> bool:
-        if self.when_ms == other.when_ms:
-            return self._order < other._order
-        return self.when_ms < other.when_ms
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,9 +78,7 @@ class Clock:
         self._rate = rate
         self._base_ms = int(time() * 1000) if start_ms is None else start_ms
         self._real_base_s = monotonic()
-        self._heap: list[Timer] = []
-        self._order = 0
-        self._cancelled = 0
+        self._timers = Timers()
         self._wakeup: asyncio.TimerHandle | None = None
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
@@ -134,9 +109,7 @@ class Clock:
 
     def call_at(self, when_ms: int, kind: str, callback: Callable[[Any], object], argument: object) -> Timer:
         """Call `callback(argument)` once the time is `when_ms`; `kind` says what the deadline is for."""
-        self._order += 1
-        timer = Timer(when_ms, self._order, kind, callback, argument)
-        heapq.heappush(self._heap, timer)
+        timer = self._timers.add(when_ms, kind, callback, argument)
         if when_ms < self._armed_ms:
             self._arm()
         return timer
@@ -149,30 +122,20 @@ class Clock:
 
     def cancel(self, timer: Timer | None) -> None:
         """Disarm a timer; one that has fired, or was disarmed before, is left as it is."""
-        if timer is None or timer.callback is None:
-            return
-        timer.callback = None
-        timer.argument = None
-        self._cancelled += 1
-        if self._cancelled > _SWEEP_FROM and self._cancelled * 2 > len(self._heap):
-            self._heap = [timer for timer in self._heap if timer.callback is not None]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
+        if timer is not None and timer.callback is not None:
+            self._timers.cancel(timer)
 
     def pending(self) -> list[Timer]:
         """The armed timers, earliest first."""
-        return sorted(timer for timer in self._heap if timer.callback is not None)
+        return sorted(self._timers)
 
     def pending_count(self) -> int:
         """How many timers are armed."""
-        return len(self._heap) - self._cancelled
+        return len(self._timers)
 
     def next_timer(self) -> Timer | None:
         """The earliest armed timer."""
-        while self._heap and self._heap[0].callback is None:
-            heapq.heappop(self._heap)
-            self._cancelled -= 1
-        return self._heap[0] if self._heap else None
+        return self._timers.first()
 
     async def sleep(self, delay_ms: int, kind: str = "sleep") -> None:
         """Wait for `delay_ms` of emulated time; `kind` names the wait among the timers."""
@@ -234,11 +197,11 @@ class Clock:
         """Return once everything that can happen without time moving has happened."""
         while True:
             for _ in range(_SETTLE_ROUNDS):
-                await _next_round()
+                await next_round()
             patience_s = max((activity.held_for_s() for activity in self._activities), default=0.0)
             if patience_s == 0:
                 return
-            await _next_round(min(patience_s, 0.001))
+            await next_round(min(patience_s, 0.001))
 
     def activity(self, patience_s: float) -> Activity:
         """Holds `advance` back while its `with` block runs, for at most `patience_s` real seconds."""
@@ -257,9 +220,9 @@ class Clock:
     def _fire_due(self) -> None:
         now_ms = self.now_ms()
         while (timer := self.next_timer()) is not None and timer.when_ms <= now_ms:
-            heapq.heappop(self._heap)
+            self._timers.remove_first(timer)
             callback, argument = timer.callback, timer.argument
-            timer.callback = timer.argument = None
+            timer.disarm()
             if self._fired is not None:
                 self._fired.append(FiredTimer(timer.when_ms, timer.kind))
             assert callback is not None
@@ -293,10 +256,7 @@ class Clock:
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None
-        for timer in self._heap:
-            timer.callback = timer.argument = None
-        self._heap.clear()
-        self._cancelled = 0
+        self._timers.clear()
         self._armed_ms = math.inf
 
 
@@ -320,6 +280,6 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _next_round(delay_s: float = 0.0) -> Awaitable[None]:
-    """Give the loop a round (or a real moment) in which sockets, threads and tasks get on."""
+def next_round(delay_s: float = 0.0) -> Awaitable[None]:
+    """Give the loop a round (or a real moment) in which sockets, threads and other tasks get on."""
     return asyncio.sleep(delay_s)

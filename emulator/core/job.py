@@ -11,9 +11,9 @@ from emulator.core.errors import EmulatorError
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Timer
     from emulator.core.policy import ExecutionPolicy
     from emulator.core.request import JobRequest
+    from emulator.core.timers import Timer
 
 
 class JobStatus(StrEnum):

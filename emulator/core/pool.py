@@ -16,12 +16,13 @@ from emulator.core.worker import Worker, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from emulator.core.clock import Clock, Timer
+    from emulator.core.clock import Clock
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event
     from emulator.core.job import Job
     from emulator.core.queue import JobQueue
     from emulator.core.takers import Takers
+    from emulator.core.timers import Timer
     from emulator.core.worker import WorkerLauncher
 
 #: A crashed worker is started again after 1 s, then 2 s, 4 s … up to this.

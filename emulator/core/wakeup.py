@@ -15,11 +15,12 @@ class Wakeup:
     __slots__ = ("_waiters",)
 
     def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[bool]] = []
+        #: In order of arrival; a dict, so that one of thousands can leave at once.
+        self._waiters: dict[asyncio.Future[bool], None] = {}
 
     def notify(self) -> None:
         """Wake all who wait now."""
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for future in waiters:
             if not future.done():
                 future.set_result(True)
@@ -30,14 +31,13 @@ class Wakeup:
         `kind` names the wait among the timers.
         """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
+        self._waiters[future] = None
         timer = None if limit_ms is None else clock.call_later(limit_ms, kind, _give_up, future)
         try:
             return await future
         finally:
             clock.cancel(timer)
-            if future in self._waiters:
-                self._waiters.remove(future)
+            self._waiters.pop(future, None)
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:

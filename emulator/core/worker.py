@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Timer
     from emulator.core.job import Job
+    from emulator.core.timers import Timer
 
 
 class WorkerState(StrEnum):

@@ -1,0 +1,88 @@
+"""The documentation page: the OpenAPI document as plain HTML, which needs neither network nor scripts."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { margin-top: 2.5rem; }
+details { border: 1px solid #8886; border-radius: 6px; margin: .4rem 0; padding: .4rem .8rem; }
+summary { cursor: pointer; }
+summary code { font-weight: 600; }
+pre { background: #8882; border-radius: 6px; padding: .6rem .8rem; overflow-x: auto; }
+table { border-collapse: collapse; }
+td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
+"""
+_EXAMPLE_INPUT = {"input": {"prompt": "hello"}}
+
+
+def docs_page(document: dict[str, Any], base_url: str, endpoint_id: str) -> str:
+    """The page for an OpenAPI document; its examples call `endpoint_id` at `base_url`."""
+    by_tag: dict[str, list[str]] = {"endpoint": [], "control": []}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            example_url = base_url + path.replace("{endpoint_id}", endpoint_id).replace("{job_id}", "JOB_ID")
+            described = _operation(method.upper(), path, operation, example_url, document)
+            by_tag[operation["tags"][0]].append(described)
+    title = f"{document['info']['title']} {document['info']['version']}"
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+        "<p>The document behind this page: <a href='/_emulator/openapi.json'>openapi.json</a>.</p>"
+        "<h2>Endpoint</h2><p>As production has them; also at the root, without "
+        f"<code>/v2/{{endpoint_id}}</code>, for the endpoint <code>{escape(endpoint_id)}</code>.</p>"
+        f"{''.join(by_tag['endpoint'])}"
+        f"<h2>Control</h2><p>The emulator's own.</p>{''.join(by_tag['control'])}</html>"
+    )
+
+
+def _operation(
+    method: str, path: str, operation: dict[str, Any], example_url: str, document: dict[str, Any]
+) -> str:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    text = operation.get("description") or operation.get("summary", "")
+    answers = "".join(_answer(code, answer, document) for code, answer in operation["responses"].items())
+    return (
+        f"<details><summary><code>{method} {escape(path)}</code> {escape(text)}</summary>"
+        f"<pre>{escape(_curl(method, example_url, operation, body))}</pre>"
+        f"{_parameters(operation.get('parameters', []))}"
+        f"{'' if body is None else _schema('Body', body, document)}"
+        f"{answers}</details>"
+    )
+
+
+def _curl(method: str, url: str, operation: dict[str, Any], body: dict[str, Any] | None) -> str:
+    parts = ["curl", *(["-X", method] if method != "GET" else []), url]
+    if operation.get("security"):
+        parts.append("-H 'Authorization: Bearer KEY'")
+    if body is not None:
+        example = {"by_ms": 60_000} if body["$ref"].endswith("/Advance") else _EXAMPLE_INPUT
+        parts.append(f"-d '{json.dumps(example)}'")
+    return " ".join(parts)
+
+
+def _parameters(parameters: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(parameter['name'])}</code></td><td>in the {escape(parameter['in'])}</td>"
+        f"<td><code>{escape(json.dumps(parameter['schema']))}</code></td></tr>"
+        for parameter in parameters
+    )
+    return f"<table>{rows}</table>" if rows else ""
+
+
+def _answer(code: str, answer: dict[str, Any], document: dict[str, Any]) -> str:
+    schema = answer.get("content", {}).get("application/json", {}).get("schema")
+    title = f"{code} {answer['description']}"
+    return f"<p>{escape(title)}</p>" if schema is None else _schema(title, schema, document)
+
+
+def _schema(title: str, schema: dict[str, Any], document: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    shown = escape(json.dumps(schema, indent=2))
+    return f"<details><summary>{escape(title)}</summary><pre>{shown}</pre></details>"

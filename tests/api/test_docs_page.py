@@ -1,0 +1,28 @@
+"""The documentation page: everything that is served is on it, and it needs nothing from elsewhere."""
+
+import re
+from html import unescape
+
+import pytest
+
+from tests.api.client import emulated
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_every_operation_is_on_it_with_an_example():
+    async with emulated() as client:
+        page = await client.http.get("/_emulator/docs")
+        document = (await client.http.get("/_emulator/openapi.json")).json()
+    assert page.headers["content-type"].startswith("text/html")
+    shown = set(re.findall(r"<code>([A-Z]+ /[^<]*)</code>", unescape(page.text)))
+    assert shown == {
+        f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods
+    }
+    assert "curl -X POST http://emulator/v2/ep/run -H 'Authorization: Bearer KEY'" in unescape(page.text)
+
+
+async def test_it_needs_no_network_and_no_scripts():
+    async with emulated() as client:
+        page = (await client.http.get("/_emulator/docs")).text
+    assert not re.findall(r"<(script|link|img|iframe)|(?:src|href)=['\"](?!/_emulator/)|url\(|@import", page)
