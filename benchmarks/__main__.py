@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks import queue_depth, startup, throughput, waiters
+from benchmarks.figure import NotMeasured
 from benchmarks.report import Report
 from benchmarks.scale import FULL, QUICK
 
@@ -37,7 +38,10 @@ def main() -> int:
     report = Report()
     try:
         for name in options.only:
-            BENCHMARKS[name](report, QUICK if options.quick else FULL)
+            try:
+                BENCHMARKS[name](report, QUICK if options.quick else FULL)
+            except NotMeasured as reason:
+                report.add_gap(name, reason)
     except KeyboardInterrupt:
         print(report.table())
         return 130

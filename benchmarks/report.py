@@ -9,16 +9,24 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import psutil  # type: ignore[import-untyped]
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.figure import Figure, NotMeasured
 
 
+#: Above this share of the machine, what else runs on it shows in the figures.
+_BUSY_PERCENT = 5.0
+
+
 class Report:
     """The figures of one run, by benchmark, and what could not be measured."""
 
     def __init__(self) -> None:
+        #: How busy the machine is with other things, over a second before the run.
+        self._busy_percent: float = psutil.cpu_percent(interval=1)
         self._figures: dict[str, list[Figure]] = {}
         self._gaps: dict[str, list[str]] = {}
 
@@ -39,6 +47,11 @@ class Report:
         """The figures as text, a block for each benchmark."""
         width = max((len(figure.name) for figures in self._figures.values() for figure in figures), default=0)
         lines: list[str] = []
+        if self._busy_percent > _BUSY_PERCENT:
+            lines += [
+                "",
+                f"The machine was {self._busy_percent:.0f} % busy already: do not compare these figures.",
+            ]
         for benchmark in dict.fromkeys([*self._figures, *self._gaps]):
             lines += ["", benchmark]
             lines += [_row(figure, width) for figure in self._figures.get(benchmark, [])]
@@ -52,6 +65,7 @@ class Report:
                 "python": platform.python_version(),
                 "system": f"{platform.system()} {platform.machine()}",
                 "cores": os.cpu_count(),
+                "busyPercent": self._busy_percent,
             },
             "figures": {
                 benchmark: [_fields(figure) for figure in figures]

@@ -23,5 +23,5 @@ class Scale:
     idle_s: float
 
 
-FULL = Scale(rounds=3, warm_up_s=0.5, load_s=3.0, starts=7, deep_queue=1_000_000, waiters=10_000, idle_s=5.0)
+FULL = Scale(rounds=5, warm_up_s=0.5, load_s=2.0, starts=7, deep_queue=1_000_000, waiters=10_000, idle_s=5.0)
 QUICK = Scale(rounds=1, warm_up_s=0.3, load_s=1.0, starts=3, deep_queue=200_000, waiters=2_000, idle_s=2.0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parent.parent
-ECHO_HANDLER = str(ROOT / "benchmarks" / "echo.py")
+ECHO_HANDLER = str(ROOT / "handlers" / "echo.py")
 
 #: How long a server may take to come up and to go away.
 READY_WITHIN_S = 30.0

@@ -39,34 +39,50 @@ Samples = dict[tuple[str, str], list[Throughput]]
 
 
 def measure(report: Report, scale: Scale) -> None:
-    """Put the bare app, the SDK's dev server and ours under the same loads."""
-    samples: Samples = {}
+    """Put the bare app, the SDK's dev server and ours under the same loads.
+
+    :raises NotMeasured: a server does not end.
+    """
     with ExitStack() as running:
-        servers: list[Server] = []
-        for kind in (BARE, DEV_SERVER, ours()):
-            server = running.enter_context(Server(kind))
-            try:
-                server.wait_until_ready()
-            except NotMeasured as reason:
-                report.add_gap("throughput", reason)
-            else:
-                servers.append(server)
-        for number in range(scale.rounds):
-            for name in _LOADS:
-                say(f"throughput: round {number + 1} of {scale.rounds}: {name}")
-                for server in list(servers):
-                    if (name, server.kind.name) in _NOT_SERVED:
-                        continue
-                    try:
-                        sample = load.run(_load(name, server, scale))
-                    except NotMeasured as reason:
-                        report.add_gap("throughput", NotMeasured(f"{server.kind.name}: {reason}"))
-                        servers.remove(server)
-                    else:
-                        samples.setdefault((name, server.kind.name), []).append(sample)
-    report.add("throughput", *_figures(samples))
+        servers = _started(running, report)
+        samples = _take_turns(servers, report, scale)
+        report.add("throughput", *_figures(samples))
     if any(sample.generator_cpu > _GENERATOR_CPU_MAX for taken in samples.values() for sample in taken):
         report.add_gap("throughput", NotMeasured("the load generator had no time left: figures are too low"))
+
+
+def _started(running: ExitStack, report: Report) -> list[Server]:
+    servers = []
+    for kind in (BARE, DEV_SERVER, ours()):
+        server = running.enter_context(Server(kind))
+        try:
+            server.wait_until_ready()
+        except NotMeasured as reason:
+            report.add_gap("throughput", reason)
+        else:
+            servers.append(server)
+    return servers
+
+
+def _take_turns(servers: list[Server], report: Report, scale: Scale) -> Samples:
+    """Each load on each server, round after round; one that fails is left out from then on."""
+    samples: Samples = {}
+    for number in range(scale.rounds):
+        for name in _LOADS:
+            say(f"throughput: round {number + 1} of {scale.rounds}: {name}")
+            for server in list(servers):
+                if (name, server.kind.name) in _NOT_SERVED:
+                    continue
+                try:
+                    sample = load.run(_load(name, server, scale))
+                except NotMeasured as reason:
+                    report.add_gap("throughput", NotMeasured(f"{server.kind.name}: {reason}"))
+                    servers.remove(server)
+                else:
+                    samples.setdefault((name, server.kind.name), []).append(sample)
+        # Nobody always comes after the same other.
+        servers.reverse()
+    return samples
 
 
 def _load(name: str, server: Server, scale: Scale) -> Load:
