@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from emulator import VirtualClock
 from tests.api.client import emulated
 
 pytestmark = pytest.mark.anyio
@@ -125,14 +126,23 @@ async def test_retrying_runs_the_same_job_again_with_its_first_input(prefix):
 
 
 async def test_retrying_removes_the_former_result_and_measures_anew():
-    async with emulated(cold_start_ms=2_000) as client:
-        job_id = await client.run({"mock_delay": 1, "mock_error": "broken"})
-        await client.clock.advance(3_000)
-        assert "broken" in (await client.status(job_id))["error"]
-        await client.clock.advance(30_000)
+    clock = VirtualClock()
+
+    async def handler(_job):
+        await clock.sleep(1_000)
+        return {"error": "broken", "part": 1}
+
+    async with emulated(handler, options={"clock": clock}, cold_start_ms=2_000) as client:
+        job_id = await client.run()
+        await clock.advance(3_000)
+        body = await client.status(job_id)
+        assert (body["error"], body["output"]) == ("broken", {"part": 1})
+        await clock.advance(30_000)
         await client.post(f"/retry/{job_id}")
         assert await client.status(job_id) == {"id": job_id, "status": "IN_QUEUE"}
-        await client.clock.advance(3_000)
+        await clock.advance(2_500)
+        assert set(await client.status(job_id)) == {"delayTime", "id", "status", "workerId"}
+        await clock.advance(500)
         body = await client.status(job_id)
         assert (body["status"], body["delayTime"], body["executionTime"]) == ("FAILED", 2_000, 1_000)
 

@@ -149,6 +149,7 @@ async def test_requests_can_be_asked_for_by_status():
         ("limit=ten", "?limit: 'ten' must be an integer from 1 to 1000"),
         ("limit=", "?limit: '' must be an integer from 1 to 1000"),
         ("offset=-1", "?offset: '-1' must be an integer from 0 to 1000000000"),
+        ("offset=ten", "?offset: 'ten' must be an integer from 0 to 1000000000"),
         ("status=DONE", "?status: 'DONE' must be one of IN_QUEUE, IN_PROGRESS, COMPLETED, FAILED"),
         ("status=completed", "?status: 'completed' must be one of"),
     ],

@@ -225,11 +225,13 @@ async def test_stopping_does_not_wait_for_ever_for_a_handler_that_ignores_its_ca
             except asyncio.CancelledError:
                 continue
 
-    async with emulated(stubborn) as client:
-        await client.run()
-        await client.clock.settle()
-    assert "ep: 1 handlers did not stop and were left behind" in caplog.text
-    release.set()
+    try:
+        async with emulated(stubborn) as client:
+            await client.run()
+            await client.clock.settle()
+        assert "ep: 1 handlers did not stop and were left behind" in caplog.text
+    finally:
+        release.set()
 
 
 async def test_a_handler_may_clean_up_when_the_emulator_stops():

@@ -31,15 +31,22 @@ on_frozen_clock = pytest.mark.parametrize("emulator", ["frozen"], indirect=True)
 class Served:
     """A served emulator, and what no SDK can do to it."""
 
-    def __init__(self, url: str, http: httpx.Client) -> None:
+    def __init__(self, url: str, http: httpx.Client, log_path: Path) -> None:
         self.url = url
         #: What SDKs are pointed at.
         self.base_url = f"{url}/v2"
         self._http = http
+        self._log_path = log_path
+        self._log_start = 0
 
     def reset(self) -> None:
         """Forget all jobs, counters and rate windows."""
         self.post("/_emulator/reset")
+        self._log_start = len(self._log_path.read_text())
+
+    def log(self) -> str:
+        """What the emulator has logged since it was reset."""
+        return self._log_path.read_text()[self._log_start :]
 
     def advance(self, ms: int) -> None:
         """Move the frozen clock."""
@@ -74,7 +81,7 @@ def served(home: Path, *arguments: str) -> Iterator[Served]:
             url = _url_in_banner(process)
             assert url, f"the emulator did not start:\n{log_path.read_text()}"
             with httpx.Client(base_url=url, headers=_PASS, timeout=PATIENCE_S, trust_env=False) as http:
-                yield Served(url, http)
+                yield Served(url, http, log_path)
         finally:
             process.terminate()
             with _limited(process):

@@ -9,6 +9,7 @@ import pytest
 import requests
 import runpod
 
+from tests.conformance.health import health, job_counts
 from tests.conformance.served import KEY, PATIENCE_S, environment, on_frozen_clock
 
 HALF_AN_HOUR_MS = 30 * 60 * 1000
@@ -22,7 +23,6 @@ endpoint = runpod.Endpoint("echo")
 print(endpoint.run_sync({"input": {"prompt": "hello"}}, timeout=20))
 job = endpoint.run({"input": {"prompt": "again"}})
 print(job.output(timeout=20), job.status())
-print(list(runpod.Endpoint("streaming").run({"prompt": "The quick fox"}).stream()))
 """
 
 
@@ -60,7 +60,6 @@ def test_a_program_needs_only_the_variable(emulator, tmp_path):
     assert program.stdout.splitlines() == [
         "{'prompt': 'hello'}",
         "{'prompt': 'again'} COMPLETED",
-        "['The', 'quick', 'fox']",
     ]
 
 
@@ -141,9 +140,7 @@ def test_a_handler_that_raises(endpoint):
     assert error["error_type"] == "<class 'ValueError'>"
     assert error["error_message"] == "the prompt is too long"
     assert "ValueError: the prompt is too long" in error["error_traceback"]
-    assert set(error) == {
-        "error_type", "error_message", "error_traceback", "hostname", "worker_id", "runpod_version",
-    }  # fmt: skip
+    assert {"hostname", "worker_id", "runpod_version"} < set(error)
 
 
 def test_a_handler_that_returns_an_error(endpoint):
@@ -175,6 +172,7 @@ def test_run_sync_polls_for_a_job_that_takes_longer_than_runsync_waits(
     emulator.advance(90_000)
     gate.open()
     assert output.result(PATIENCE_S) == ["before", "after"]
+    assert "GET /v2/gate/status/sync-" in emulator.log()
 
 
 @on_frozen_clock
@@ -195,9 +193,7 @@ def test_run_sync_of_a_job_whose_ttl_runs_out(emulator, endpoint, gate, in_backg
     gate.meet()
     emulator.advance(10_000)
     assert output.result(PATIENCE_S) is None
-    assert endpoint("gate").health()["jobs"] == {
-        "completed": 1, "failed": 1, "inProgress": 0, "inQueue": 0, "retried": 0,
-    }  # fmt: skip
+    assert endpoint("gate").health()["jobs"] == job_counts(completed=1, failed=1)
 
 
 @on_frozen_clock
@@ -220,12 +216,7 @@ def test_a_result_is_kept_for_half_an_hour(emulator, endpoint):
 
 
 def test_health_of_an_endpoint_that_has_done_nothing(endpoint):
-    assert endpoint("echo").health() == {
-        "jobs": {"completed": 0, "failed": 0, "inProgress": 0, "inQueue": 0, "retried": 0},
-        "workers": {
-            "idle": 0, "initializing": 0, "ready": 0, "running": 0, "throttled": 0, "unhealthy": 0,
-        },
-    }  # fmt: skip
+    assert endpoint("echo").health() == health({}, {})
 
 
 def test_health_counts_jobs_and_workers(endpoint):

@@ -1,5 +1,7 @@
 """How many workers an endpoint has, and when (wire.md 6)."""
 
+import asyncio
+
 import pytest
 
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
@@ -182,6 +184,17 @@ async def test_running_jobs_count_as_well():
     stage.submit()
     await stage.take_one()
     stage.submit()
+    assert stage.workers() == {"running": 1, "initializing": 1}
+
+
+async def test_jobs_that_a_waiting_worker_takes_at_once_count_too():
+    stage = Stage(scaler_type="REQUEST_COUNT", scaler_value=1, workers_min=1, workers_max=3)
+    [worker_id] = stage.launcher.alive
+    takes = [asyncio.get_running_loop().create_task(stage.gateway.take(worker_id)) for _ in range(2)]
+    await stage.clock.settle()
+    for _ in range(2):
+        stage.submit()
+    await asyncio.gather(*takes)
     assert stage.workers() == {"running": 1, "initializing": 1}
 
 
