@@ -7,7 +7,7 @@ class EmulatorError(Exception):
     """The emulator could not do what it was asked to do."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or (type(self).__doc__ or "").strip().removesuffix("."))
 
 
 class InvalidRequest(EmulatorError):
