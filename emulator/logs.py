@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
 def log_event(event: Event) -> None:
     """Write one line for something that happened."""
     if isinstance(event, JobMoved):
-        if log.isEnabledFor(logging.INFO):
+        if log.isEnabledFor(logging.INFO) or event.job.status is JobStatus.FAILED:
             _log_job(event)
     elif isinstance(event, WorkerMoved):
         if log.isEnabledFor(logging.INFO):
@@ -73,8 +74,9 @@ def _log_job(event: JobMoved) -> None:
         details = f" worker={job.worker_id} execution={job.execution_ms} ms"
     if job.error is not None:
         fields["error"] = job.error
-        details += f": {_in_one_line(job.error)}"
-    log.info("%s job %s %s%s", event.endpoint_id, job.id, steps, details, extra={"fields": fields})
+        details += f": {_for_a_person(job.error)}"
+    level = logging.WARNING if job.status is JobStatus.FAILED else logging.INFO
+    log.log(level, "%s job %s %s%s", event.endpoint_id, job.id, steps, details, extra={"fields": fields})
 
 
 def _log_worker(event: WorkerMoved) -> None:
@@ -100,15 +102,15 @@ def _log_notice(event: Notice) -> None:
     log.log(level, "%s%s: %s", event.endpoint_id, whose, event.message, extra={"fields": fields})
 
 
-def _in_one_line(error: str, limit: int = 200) -> str:
-    """An error as a person wants it in the log: of the SDK's JSON form the type and message."""
+def _for_a_person(error: str, limit: int = 2_000) -> str:
+    """An error as it reads best: of an exception in the SDK's JSON form, the traceback on its own lines."""
     if error.startswith("{"):
         try:
-            fields = json.loads(error)
-            error = f"{fields['error_type']} {fields['error_message']}"
+            traceback = str(json.loads(error)["error_traceback"])
         except (ValueError, KeyError, TypeError):
             pass
-    error = " ".join(error.split())
+        else:
+            error = "\n" + textwrap.indent(traceback.rstrip(), "    ")
     return error if len(error) <= limit else f"{error[:limit]}…"
 
 

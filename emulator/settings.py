@@ -140,14 +140,26 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if isinstance(content.get("endpoint"), dict):
+        raise ConfigError(f"{path} has a table [endpoint.…]: did you mean [endpoints.…]?")
     endpoints = content.pop("endpoints", {})
     if not isinstance(endpoints, dict):
         raise ConfigError(f"{path}: endpoints must be tables like [endpoints.my-endpoint]")
     options = {key.replace("-", "_"): value for key, value in content.items()}
+    for table in (options, *(table for table in endpoints.values() if isinstance(table, dict))):
+        if isinstance(handler := table.get("handler"), str):
+            table["handler"] = _from_folder(path.parent, handler)
     for name in options.keys() - set(known):
         hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
         raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")
     return ConfigFile(options, endpoints)
+
+
+def _from_folder(folder: Path, handler: str) -> str:
+    """A handler of the file: its path starts where the file is. `module:function` is as it is."""
+    place, colon, function = handler.partition(".py:")
+    is_path = colon or handler.endswith(".py")
+    return str(folder / place) + colon + function if is_path else handler
 
 
 def unknown_variables(known: Iterable[str]) -> list[str]:

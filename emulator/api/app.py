@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -68,6 +68,8 @@ class EmulatorApp(FastAPI):
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
         self.add_api_route("/_emulator/docs", self._docs, include_in_schema=False)
+        for path in ("/", "/_emulator"):
+            self.add_api_route(path, _to_docs, include_in_schema=False)
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
         self.add_exception_handler(ControlError, _on_control_error)
@@ -129,10 +131,15 @@ def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
     return error_reply(status, detail)
 
 
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/_emulator/docs")
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        detail = f"nothing is served at {request.url.path[:200]!r}: see /_emulator/docs"
+        detail = f"nothing is served at {request.url.path[:200]!r}"
+        detail += "" if _is_control(request.url.path) else ": see /_emulator/docs"
     else:
         detail = str(error.detail)
     if _is_control(request.url.path):
@@ -149,6 +156,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _control_error(ControlError(400, "invalid_request", "body: not valid JSON"))
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     return _control_error(ControlError(400, "invalid_request", f"{place}: {first['msg']}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ from emulator.version import __version__
 
 if TYPE_CHECKING:
     from emulator.core.clock import Clock
+
+log = logging.getLogger("emulator.api")
 
 #: `advance` names this many of the timers it fired; their number is told in any case.
 _FIRED_SHOWN = 1000
@@ -85,6 +88,7 @@ def control_router(controls: Controls) -> APIRouter:
     async def advance(request: Advance) -> Advanced:
         """Move time forward: due timers fire in order, and what they cause settles before the answer."""
         fired = await clock.advance(request.by_ms)
+        log.info("clock advanced by %d ms: %d timers fired", request.by_ms, len(fired))
         return Advanced(
             **_state(clock).model_dump(),
             fired=[Fired(at_ms=timer.at_ms, kind=timer.kind) for timer in fired[:_FIRED_SHOWN]],
@@ -95,18 +99,22 @@ def control_router(controls: Controls) -> APIRouter:
     async def freeze() -> ClockState:
         """Stop time; only `advance` moves it from here."""
         clock.freeze()
+        log.info("clock frozen")
         return _state(clock)
 
     @router.post("/clock/resume")
     async def resume() -> ClockState:
         """Let time run again."""
         clock.resume()
+        log.info("clock resumed: %s", clock.mode)
         return _state(clock)
 
     @router.post("/reset")
     async def reset() -> ResetCounts:
         """Forget all jobs, results, webhooks and counters; restart the workers and the clock's mode."""
-        return ResetCounts(reset=await controls.reset())
+        counts = await controls.reset()
+        log.info("reset: %d jobs forgotten", sum(each["jobs"] for each in counts.values()))
+        return ResetCounts(reset=counts)
 
     return router
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("emulator.api")
 
 _SERVED_BY = (b"x-emulator", f"runpod-emulator/{__version__}".encode())
+#: Operations of production's that are to come.
+_NOT_EMULATED = frozenset({"batch", "openai"})
 _JSON = (b"content-type", b"application/json")
 
 
@@ -121,7 +123,7 @@ class Dispatch:
                 404, f"endpoint not found: {endpoint_id[:100]!r}: this emulator serves {known}"
             )
         if operation is None or path_length != 1 + operation.names_job:
-            return error_reply(404, f"no such operation: {call.path[:200]!r}: there is {_paths()}")
+            return error_reply(404, f"no such operation: {call.path[:200]!r}: {_what_there_is(call.path)}")
         if call.method not in operation.methods:
             return _wrong_method(call, operation.methods)
         if operation.limit is None:
@@ -152,5 +154,9 @@ def _wrong_method(call: Call, methods: Iterable[str]) -> Reply:
     )
 
 
-def _paths() -> str:
-    return ", ".join(f"/{name}" + "/{id}" * operation.names_job for name, operation in OPERATIONS.items())
+def _what_there_is(path: str) -> str:
+    if not _NOT_EMULATED.isdisjoint(path.split("/")):
+        return "this version does not emulate it yet"
+    return "there is " + ", ".join(
+        f"/{name}" + "/{id}" * operation.names_job for name, operation in OPERATIONS.items()
+    )

@@ -10,9 +10,20 @@ from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
     TTL_DEFAULT_MS,
+    TTL_MAX_MS,
+    TTL_MIN_MS,
     ExecutionPolicy,
 )
 from emulator.core.scaling import ScalerType
+
+_NOT_NEGATIVE = (
+    "idle_timeout_s",
+    "cold_start_ms",
+    "retention_ms",
+    "sync_retention_ms",
+    "stop_grace_ms",
+    "heartbeat_timeout_ms",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +75,9 @@ class EndpointConfig:
             )
         if self.scaler_value < 1:
             raise ConfigError(f"scaler_value is {self.scaler_value}: it must be at least 1")
-        for name in ("idle_timeout_s", "cold_start_ms", "retention_ms", "sync_retention_ms", "stop_grace_ms"):
+        if not TTL_MIN_MS <= self.ttl_ms <= TTL_MAX_MS:
+            raise ConfigError(f"ttl_ms is {self.ttl_ms}: it must be from {TTL_MIN_MS} to {TTL_MAX_MS}")
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it cannot be negative")
 

@@ -324,7 +324,7 @@ class Endpoint:
         """A worker does not let go of a job it was told to stop: end it. Its other jobs are requeued."""
         jobs = list(worker.jobs.values())
         self.notice("warning", reason, None, worker.id)
-        self.pool.remove(worker, reason, kill=True)
+        self.pool.remove(worker, "it did not stop a job", kill=True)
         for job in jobs:
             self.requeue_blamelessly(job)
         self.pool.adjust()
@@ -381,6 +381,8 @@ class Endpoint:
         now_ms = self.clock.now_ms()
         self.clock.cancel(job.stage_timer)
         job.stage_timer = job.started_ms = job.delay_ms = job.worker_id = job.output_json = None
+        # What the lost attempt left unread would be read twice.
+        job.chunks = None
         job.queued_ms = now_ms
         self._in_progress -= 1
         self._emit(JobMoved(self.id, job, JobStatus.IN_PROGRESS, now_ms))

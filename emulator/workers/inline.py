@@ -46,7 +46,7 @@ class InlineLauncher:
         self.stop(worker_id)
 
     async def close(self, patience_s: float) -> int:
-        """End all workers; returns how many handlers were still running after `patience_s` real seconds."""
+        """End all workers; returns how many async ones were still running after `patience_s` real seconds."""
         for worker_id in list(self._workers):
             self.stop(worker_id)
         if not self._tasks:

@@ -11,10 +11,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import Handler, HandlerError
-from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted
+from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted, sdk_is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: Modules of these stay what they are whatever a handler's neighbours are called.
+_NEVER_ASIDE = frozenset({"__main__", "emulator", "runpod"})
 
 
 def load_handler(source: object) -> Handler:
@@ -64,7 +68,12 @@ def _from_file(place: str, function: str, text: str) -> Handler:
             f"{place} never calls runpod.serverless.start({{'handler': …}}): add the call,"
             f" or name the function: {place}:handler"
         )
-    return Handler.of(sdk.config.get("handler"), text, sdk.config, sdk.progress)
+    if "handler" not in sdk.config:
+        others = ", ".join(map(repr, sdk.config))
+        raise HandlerError(
+            f"{place}: runpod.serverless.start got no 'handler'{f', only {others}' if others else ''}"
+        )
+    return Handler.of(sdk.config["handler"], text, sdk.config, sdk.progress)
 
 
 def _from_module(name: str, function: str, text: str) -> Handler:
@@ -89,10 +98,33 @@ def _named_function(module: ModuleType, function: str, text: str, sdk: SDKStandI
 
 @contextmanager
 def _importable_from(folder: Path) -> Iterator[None]:
-    """Make the handler's neighbours importable, and keep them so: it may import them later."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    yield
+    """Make the handler's neighbours importable, and keep them so: it may import them later.
+
+    A neighbour that has the name of another handler's is another module: production runs the two in images
+    of their own. The other's is put aside while this handler loads.
+    """
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
+    namesakes = {name: module for name, module in sys.modules.items() if _is_namesake(module, folder)}
+    for name in namesakes:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.modules.update(namesakes)
+
+
+def _is_namesake(module: ModuleType, folder: Path) -> bool:
+    """Whether a loaded module is another folder's, and has the name of a module of this one."""
+    top, *_ = module.__name__.split(".")
+    if top in _NEVER_ASIDE or top in sys.stdlib_module_names:
+        return False
+    if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
+        return False
+    file = getattr(module, "__file__", None)
+    return file is not None and not Path(file).resolve().is_relative_to(folder)
 
 
 @contextmanager
@@ -125,16 +157,25 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise HandlerError(
-            f"{name} needs the package {error.name!r}, which is not installed here:"
-            f" {sys.executable} -m pip install {error.name}\n\n{_users_traceback(error)}"
-        ) from error
+        package = (error.name or "").partition(".")[0]
+        raise _missing_package(name, package, error) from error
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "runpod" and not sdk_is_installed():
+            raise _missing_package(name, "runpod", error) from error
+        raise HandlerError(f"{name} failed to load:\n\n{_users_traceback(error)}") from error
     except SystemExit as error:
         raise HandlerError(
             f"{name} ended itself (exit code {error.code}) before it called runpod.serverless.start"
         ) from error
     except Exception as error:
         raise HandlerError(f"{name} failed to load:\n\n{_users_traceback(error)}") from error
+
+
+def _missing_package(name: str, package: str, error: ImportError) -> HandlerError:
+    return HandlerError(
+        f"{name} needs the package {package!r}, which is not installed here:"
+        f" {sys.executable} -m pip install {package}\n\n{_users_traceback(error)}"
+    )
 
 
 def _users_traceback(error: Exception) -> str:

@@ -52,6 +52,11 @@ class SDKStandIn:
             raise ServerlessStarted
 
 
+def sdk_is_installed() -> bool:
+    """Whether the real package is there, to be asked while no stand-in is installed."""
+    return importlib.util.find_spec("runpod") is not None
+
+
 def _module(name: str) -> ModuleType:
     """An empty module that finds the real package's submodules, and its attributes when asked."""
     module = ModuleType(name)

@@ -154,7 +154,7 @@ class ThreadWorker(InlineWorker):
                 self._id,
                 f"job {job_id} is over, but its handler is a sync function, which cannot be stopped in this"
                 " process: it is abandoned with its worker, and its late result will be dropped (process"
-                " workers can be killed: --worker-kind process)",
+                " workers can be killed; they come with a later version)",
             )
 
     def _hand_back_waiting(self) -> None:
