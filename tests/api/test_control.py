@@ -87,7 +87,7 @@ async def test_advance_by_nothing_lets_things_settle():
         (b"", "body: Field required"),
         (b"[]", "body: Input should be"),
         (b'{"by_ms": 1, "to": 2}', "to: Extra inputs are not permitted"),
-        (b'{"by_ms": 1', "JSON decode error"),
+        (b'{"by_ms": 1', "body: not valid JSON"),
     ],
 )
 async def test_a_bad_advance_is_refused_and_moves_nothing(content, message):

@@ -26,3 +26,10 @@ async def test_it_needs_no_network_and_no_scripts():
     async with emulated() as client:
         page = (await client.http.get("/_emulator/docs")).text
     assert not re.findall(r"<(script|link|img|iframe)|(?:src|href)=['\"](?!/_emulator/)|url\(|@import", page)
+
+
+@pytest.mark.parametrize("path", ["/", "/_emulator"])
+async def test_a_browser_finds_it(path):
+    async with emulated() as client:
+        response = await client.http.get(path, follow_redirects=True)
+    assert (response.status_code, response.url.path) == (200, "/_emulator/docs")

@@ -154,6 +154,7 @@ class Ledger:
             else:
                 assert life.worker_id not in self.hands, "requeued without blame: its worker was replaced"
             life.losses = life.job.retries
+            life.unread.clear()
             self._leaves_hand(life, now_ms)
             self.queue.append(job_id)
         life.queued_ms = now_ms

@@ -136,6 +136,17 @@ runpod.serverless.start({"handler": handler})
     assert run(handler) == (7, 8)
 
 
+def test_two_scripts_may_have_neighbours_of_the_same_name(write):
+    for folder in ("one", "two"):
+        write(f"WHO = {folder!r}", f"{folder}/shared.py")
+        write(
+            "import runpod, shared\nrunpod.serverless.start({'handler': lambda job: shared.WHO})",
+            f"{folder}/h.py",
+        )
+    first, second = load_handler("one/h.py"), load_handler("two/h.py")
+    assert (run(first), run(second)) == ("one", "two")
+
+
 def test_a_script_knows_where_it_is_and_sees_no_command_line_of_ours(write, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["runpod-emulator", "serve", "handler.py"])
     handler = load_handler(
@@ -267,7 +278,7 @@ def test_a_script_without_a_start_call(write):
 
 def test_a_start_call_without_a_handler(write):
     complaint = complaint_about(write("import runpod\nrunpod.serverless.start({})"))
-    assert "not a function that takes a job" in complaint
+    assert complaint.endswith("handler.py: runpod.serverless.start got no 'handler'")
 
 
 def test_a_syntax_error(write):
@@ -280,6 +291,21 @@ def test_a_syntax_error(write):
 def test_a_file_that_is_no_text(write):
     Path("handler.py").write_bytes(b"\x00\xff\xfe")
     assert complaint_about("handler.py").startswith("handler.py failed to load:")
+
+
+@pytest.mark.parametrize(
+    "line", ["from runpod import RunPodLogger", "from runpod.serverless.utils import rp_download"]
+)
+def test_parts_of_the_sdk_where_it_is_not_installed(write, monkeypatch, line):
+    import importlib.util
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "runpod" else find_spec(name, *rest)
+    )
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
+    complaint = complaint_about(write(f"{line}\n{SCRIPT}"))
+    assert complaint.splitlines()[0].endswith("-m pip install runpod")
 
 
 @pytest.mark.parametrize("function", ["", ":handler"])
