@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -53,8 +54,8 @@ class SDKStandIn:
 
 
 def sdk_is_installed() -> bool:
-    """Whether the real package is there, to be asked while no stand-in is installed."""
-    return importlib.util.find_spec("runpod") is not None
+    """Whether the real package is there, be it behind a stand-in."""
+    return PathFinder.find_spec("runpod") is not None
 
 
 def _module(name: str) -> ModuleType:
