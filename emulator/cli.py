@@ -67,6 +67,22 @@ def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None
     return path
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def main(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """A local emulator of the Runpod Serverless endpoint API."""
+
+
 @cli.command()
 def serve(
     context: typer.Context,
@@ -153,7 +169,7 @@ def serve(
         emulator = Emulator(
             endpoints_of(handler, endpoint or (), defaults, context.obj or {}),
             clock=clock_of(clock),
-            api_keys=api_key or (),
+            api_keys=[key for key in api_key or () if key],
             auth=not no_auth,
             rate_limits=rate_limits,
             rate_limit_scale=rate_limit_scale,

@@ -188,4 +188,4 @@ def test_serving_never_imports_the_runpod_sdk(folder):
 
 
 def test_version(folder):
-    assert run(folder, "version").stdout == f"{__version__}\n"
+    assert run(folder, "version").stdout == run(folder, "--version").stdout == f"{__version__}\n"
