@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from emulator.core.errors import ConfigError
@@ -26,6 +28,17 @@ _NOT_NEGATIVE = (
 )
 
 
+class WorkerKind(StrEnum):
+    """Who runs an endpoint's jobs. Workers that come by themselves join any of them (wire.md 7)."""
+
+    INLINE = "inline"
+    """The emulator's own process: the fastest; a handler that blocks cannot be stopped."""
+    PROCESS = "process"
+    """A process per worker, as in production: the user's script with the real SDK, or a bare function."""
+    EXTERNAL = "external"
+    """Only workers that come by themselves: containers, other machines."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConfig:
     """The settings of one endpoint.
@@ -36,6 +49,8 @@ class EndpointConfig:
     #: What its workers run: a callable, `"path.py"`, `"path.py:function"` or `"module:function"`;
     #: None is the built-in mock worker.
     handler: Any = None
+    #: Who runs it.
+    worker_kind: WorkerKind = WorkerKind.INLINE
     #: Workers that are kept up without any job.
     workers_min: int = 0
     #: Never more workers than this.
@@ -49,8 +64,19 @@ class EndpointConfig:
     scaler_type: ScalerType = ScalerType.QUEUE_DELAY
     #: QUEUE_DELAY: seconds; REQUEST_COUNT: jobs per worker.
     scaler_value: int = 4
-    #: How long a worker takes to start.
+    #: How long a worker takes to start, beyond what its process really takes.
     cold_start_ms: int = 0
+    #: A worker that is idle for too long is parked, not ended: the next start takes no time.
+    flashboot: bool = False
+    #: The interpreter of process workers; None is the emulator's own.
+    python: str | None = None
+    #: Variables of process workers, beyond those of the emulator and of wire.md 7.
+    worker_env: Mapping[str, str] = field(default_factory=dict)
+    #: What follows the script on a process worker's command line.
+    worker_args: tuple[str, ...] = ()
+    #: Whether the SDK's own checks run when a process worker starts; they want the network, 4 GB of
+    #: memory and 10 % of the disk (wire.md 7).
+    system_checks: bool = False
     #: How long the result of a job submitted by /run can be read (wire.md 3).
     retention_ms: int = 1_800_000
     #: The same for /runsync.
@@ -62,6 +88,7 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scaler_type", _scaler_type(self.scaler_type))
+        object.__setattr__(self, "worker_kind", _worker_kind(self.worker_kind))
         if self.workers_min < 0 or self.workers_max < 0:
             raise ConfigError("workers_min and workers_max cannot be negative")
         if self.workers_min > self.workers_max:
@@ -92,3 +119,10 @@ def _scaler_type(value: str) -> ScalerType:
         return ScalerType(value)
     except ValueError:
         raise ConfigError(f"scaler_type is {value!r}: it must be QUEUE_DELAY or REQUEST_COUNT") from None
+
+
+def _worker_kind(value: str) -> WorkerKind:
+    try:
+        return WorkerKind(value)
+    except ValueError:
+        raise ConfigError(f"worker_kind is {value!r}: it must be inline, process or external") from None

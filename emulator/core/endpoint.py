@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.errors import JobNotFound, NotRetryable
-from emulator.core.events import JobMoved, Notice
+from emulator.core.events import JobMoved, Notice, WorkerWrote
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.pool import WorkerPool
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from emulator.core.clock import Clock
     from emulator.core.config import EndpointConfig
-    from emulator.core.events import Event
+    from emulator.core.events import Event, WorkerLine
     from emulator.core.result import JobResult
     from emulator.core.worker import Worker, WorkerLauncher
 
@@ -65,8 +65,8 @@ class Endpoint:
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
-    def open(self, launcher: WorkerLauncher) -> None:
-        """Let workers start."""
+    def open(self, launcher: WorkerLauncher | None) -> None:
+        """Let workers start; without a launcher only those work here that come by themselves."""
         self.pool.open(launcher)
 
     def close(self) -> None:
@@ -74,13 +74,18 @@ class Endpoint:
         self.pool.close()
         self.release_waiters()
 
+    def reload(self) -> None:
+        """The handler's code has changed: have workers with the new code take over."""
+        self.pool.swap()
+
     def release_waiters(self) -> None:
-        """Answer everyone who waits for a job with the state it is in."""
+        """Answer everyone who waits, be it for a job to end or to come."""
+        self.pool.release_polls()
         for job in self._store.newest_first():
             if not job.terminal:
                 job.wake_everyone()
 
-    def reset(self, launcher: WorkerLauncher) -> dict[str, int]:
+    def reset(self, launcher: WorkerLauncher | None) -> dict[str, int]:
         """Forget all jobs, restart the workers, zero the counters; returns how many of each there were."""
         counts = {"jobs": len(self._store), "workers": len(self.pool)}
         self.pool.close()
@@ -228,6 +233,13 @@ class Endpoint:
         job_id = None if job is None else job.id
         self._emit(Notice(self.id, level, message, self.clock.now_ms(), job_id, worker_id))
 
+    def tell_output(self, worker_id: str, likely_job_id: str | None, lines: Iterable[WorkerLine]) -> None:
+        """Tell of what a worker has written; `likely_job_id` is the job of what it printed by itself."""
+        at_ms = self.clock.now_ms()
+        for line in lines:
+            job_id = likely_job_id if line.level is None else line.job_id
+            self._emit(WorkerWrote(self.id, worker_id, job_id, line, at_ms))
+
     # What workers bring about; the gateway calls these
 
     def deliver(self, worker: Worker, limit: int) -> list[Job]:
@@ -242,6 +254,7 @@ class Endpoint:
                 self.let_go(worker, job.id)
                 worker.missing -= {job.id}
                 worker.jobs[job.id] = job
+                worker.last_job_id = job.id
                 jobs.append(job)
         if jobs:
             self.pool.occupied(worker)
@@ -254,8 +267,14 @@ class Endpoint:
         """A worker brings the end of a job it holds."""
         del worker.jobs[job.id]
         worker.crashes = 0
-        if result.stop_worker:
-            self.pool.retire(worker)
+        if result.stop_worker and not worker.external:
+            self.pool.retire(worker, "it asked to be replaced")
+        elif result.stop_worker:
+            self.notice(
+                "warning",
+                "it asked to be replaced (refresh_worker): that is up to whoever started it; it goes on",
+                worker_id=worker.id,
+            )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
@@ -302,7 +321,7 @@ class Endpoint:
 
     def lose_worker(self, worker: Worker, reason: str) -> None:
         """A worker died or went silent: its jobs are lost, and it is started again after a while."""
-        if worker.state is WorkerState.UNHEALTHY:
+        if worker.state is WorkerState.UNHEALTHY and not worker.external:
             return
         jobs = list(worker.jobs.values())
         self.pool.crashed(worker, reason)
@@ -442,8 +461,9 @@ class Endpoint:
 
     def _on_stop_grace_over(self, holder: tuple[Worker, str]) -> None:
         worker, job_id = holder
+        fault = f"did not let go of job {job_id} within {self.config.stop_grace_ms} ms of being told to stop"
+        if worker.external:
+            self.notice("warning", f"{fault}; it can only be ended where it was started", None, worker.id)
+            return
         del worker.stopping[job_id]
-        self.replace_worker(
-            worker,
-            f"did not let go of job {job_id} within {self.config.stop_grace_ms} ms of being told to stop",
-        )
+        self.replace_worker(worker, fault)

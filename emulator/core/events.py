@@ -48,5 +48,29 @@ class Notice:
     worker_id: str | None = None
 
 
-Event: TypeAlias = JobMoved | WorkerMoved | Notice
+@dataclass(slots=True, frozen=True)
+class WorkerLine:
+    """A line that a worker has written."""
+
+    text: str
+    #: `stdout` or `stderr`.
+    stream: str
+    #: The job it is about, where the line says so itself (the SDK's log lines do).
+    job_id: str | None = None
+    #: Of the SDK's own lines alone: `DEBUG`, `INFO`, `WARN`, `ERROR`.
+    level: str | None = None
+
+
+@dataclass(slots=True)
+class WorkerWrote:
+    """A worker has written a line; `job_id` is the job it is most likely about."""
+
+    endpoint_id: str
+    worker_id: str
+    job_id: str | None
+    line: WorkerLine
+    at_ms: int
+
+
+Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote
 Listener: TypeAlias = Callable[[Event], None]

@@ -6,6 +6,8 @@ What an external worker does here over HTTP, one in this process does by calling
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from emulator.core.errors import WorkerGone
@@ -14,15 +16,19 @@ from emulator.core.json_text import encode
 from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from emulator.core.endpoint import Endpoint
+    from emulator.core.events import WorkerLine
     from emulator.core.job import Job
     from emulator.core.result import JobResult
     from emulator.core.worker import Worker
 
 #: wire.md 4: larger string chunks are split.
 CHUNK_MAX_BYTES = 1_000_000
+#: How long a job may be on its way to a worker whose heartbeats do not name it yet. With production's ten
+#: seconds from one to the next, the two that must miss it take as long.
+_DELIVERY_PATIENCE_MS = 10_000
 
 
 class Gateway:
@@ -41,6 +47,9 @@ class Gateway:
 
         :raises WorkerGone: the worker is unknown or going away.
         """
+        parked = self._pool.parked(worker_id)
+        if parked is not None and not await parked.unparked.wait(self._endpoint.clock, hold_ms, "job-take"):
+            return []
         worker = self._pool.checked_in(worker_id)
         if holds_nothing and worker.busy:
             for job_id in list(worker.stopping):
@@ -52,7 +61,8 @@ class Gateway:
             return jobs
         given = await self._endpoint.takers.wait(worker, limit, hold_ms)
         if not given:
-            return []
+            is_parked = self._pool.parked(worker_id) is not None
+            return await self.take(worker_id, limit=limit, hold_ms=hold_ms) if is_parked else []
         jobs = [job for job in given if worker.jobs.get(job.id) is job]
         for job in given:
             # Cancelled before the worker woke up: it need not be told to stop.
@@ -95,8 +105,10 @@ class Gateway:
         self._endpoint.finish(job, worker, result)
         return True
 
-    def heartbeat(self, worker_id: str, job_ids: Iterable[str]) -> None:
+    def heartbeat(self, worker_id: str, job_ids: Iterable[str], *, missed_when_silent: bool = True) -> None:
         """The worker is alive and works on these jobs. A job missing twice in a row is lost (wire.md 7).
+
+        A worker that has sent one is lost when it then falls silent, unless its end would be noticed anyway.
 
         :raises WorkerGone: the worker is unknown.
         """
@@ -106,9 +118,8 @@ class Gateway:
         if worker.state is WorkerState.UNHEALTHY:
             # A late sign of life of a worker that is being started anew.
             return
-        clock, timeout_ms = self._endpoint.clock, self._endpoint.config.heartbeat_timeout_ms
-        clock.cancel(worker.ping_timer)
-        worker.ping_timer = clock.call_later(timeout_ms, "heartbeat", self._on_silence, worker)
+        if missed_when_silent:
+            self._expect_another(worker)
         named = frozenset(job_ids)
         for job_id in worker.stopping.keys() - named:
             self.let_go(worker_id, job_id)
@@ -145,6 +156,7 @@ class Gateway:
 
     def crashed(self, worker_id: str, reason: str) -> None:
         """The worker is dead."""
+        self._pool.forget_parked(worker_id)
         if (worker := self._pool.get(worker_id)) is not None:
             self._endpoint.lose_worker(worker, reason)
 
@@ -153,8 +165,72 @@ class Gateway:
         if (worker := self._pool.get(worker_id)) is not None:
             self._endpoint.replace_worker(worker, reason)
 
-    def _known(self, worker_id: str) -> Worker:
+    # Workers that nobody here has started
+
+    def is_ours(self, worker_id: str) -> bool:
+        """Whether the worker is one that was started here, and has not gone."""
+        worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
+        return worker is not None and not worker.external
+
+    def is_up(self, worker_id: str) -> bool:
+        """Whether the worker has asked for a job since it was started."""
         worker = self._pool.get(worker_id)
+        return worker is not None and worker.state is not WorkerState.INITIALIZING
+
+    def meet(self, worker_id: str) -> None:
+        """A worker makes itself known: one that nobody here has started joins."""
+        if self._pool.get(worker_id) is None and self._pool.parked(worker_id) is None:
+            self._expect_another(self._pool.welcome(worker_id))
+
+    @contextmanager
+    def contact(self, worker_id: str) -> Iterator[None]:
+        """A worker that came by itself is alive while the body runs, and is missed some time after it."""
+        worker = self._pool.get(worker_id)
+        if worker is None or not worker.external:
+            yield
+            return
+        worker.polls += 1
+        try:
+            yield
+        finally:
+            worker.polls -= 1
+            if self._pool.get(worker_id) is worker:
+                self._expect_another(worker)
+
+    def complain(self, worker_id: str, complaint: str) -> None:
+        """The worker says that it is unfit for work."""
+        if (worker := self._pool.get(worker_id)) is not None:
+            self._endpoint.notice("warning", complaint, worker_id=worker_id)
+            self._pool.complain(worker, complaint)
+
+    def just_delivered(self, worker_id: str) -> list[str]:
+        """The jobs that the worker was given so shortly ago that it may not know them yet."""
+        worker = self._pool.get(worker_id)
+        since_ms = self._endpoint.clock.now_ms() - _DELIVERY_PATIENCE_MS
+        jobs = () if worker is None else worker.jobs.values()
+        return [job.id for job in jobs if job.started_ms is not None and job.started_ms > since_ms]
+
+    def wrote(self, worker_id: str, lines: Iterable[WorkerLine]) -> None:
+        """The worker's output. What it prints by itself is about the only job it holds, or held last: a line
+        may be read only after the result it was printed before.
+        """
+        worker = self._pool.get(worker_id)
+        if worker is not None and len(worker.jobs) < 2:
+            likely_job_id = next(iter(worker.jobs), worker.last_job_id)
+        else:
+            likely_job_id = None
+        self._endpoint.tell_output(worker_id, likely_job_id, lines)
+
+    def _expect_another(self, worker: Worker) -> None:
+        """Arm the timer after which a worker that shows no sign of life is lost."""
+        clock = self._endpoint.clock
+        clock.cancel(worker.ping_timer)
+        # Real workers do not report in more often on a clock that runs faster.
+        timeout_ms = self._endpoint.config.heartbeat_timeout_ms * max(1, round(clock.rate))
+        worker.ping_timer = clock.call_later(timeout_ms, "heartbeat", self._on_silence, worker)
+
+    def _known(self, worker_id: str) -> Worker:
+        worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
         if worker is None:
             raise WorkerGone
         return worker
@@ -178,6 +254,9 @@ class Gateway:
 
     def _on_silence(self, worker: Worker) -> None:
         worker.ping_timer = None
+        if worker.polls:
+            # It waits for us, and will be expected again when it has been answered.
+            return
         self._endpoint.lose_worker(worker, "its heartbeats have stopped")
 
 

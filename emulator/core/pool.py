@@ -1,4 +1,7 @@
-"""The workers of one endpoint: started on demand, stopped when idle, restarted when they crash."""
+"""The workers of one endpoint: started on demand, stopped when idle, restarted when they crash.
+
+Workers that come by themselves (containers, other machines) are in it too, for as long as they report in.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,8 @@ class WorkerPool:
         self._emit = emit
         self._launcher: WorkerLauncher | None = None
         self._workers: dict[str, Worker] = {}
+        #: Kept warm after their idle timeout (flashboot); to everyone else they are gone.
+        self._parked: dict[str, Worker] = {}
         #: Armed for the moment at which a queued job will have waited too long.
         self._overdue_timer: Timer | None = None
 
@@ -58,7 +63,7 @@ class WorkerPool:
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
 
-    def open(self, launcher: WorkerLauncher) -> None:
+    def open(self, launcher: WorkerLauncher | None) -> None:
         """Start the workers that are always up, and others when they are wanted."""
         self._launcher = launcher
         self.adjust()
@@ -70,12 +75,24 @@ class WorkerPool:
         held = [job for worker in self for job in worker.jobs.values()]
         for worker in list(self):
             self.remove(worker, "the endpoint is closing", kill=worker.busy)
+        self._drop_parked()
         self._launcher = None
         return held
+
+    def release_polls(self) -> None:
+        """Answer the workers that wait, with nothing."""
+        for worker in [*self, *self._parked.values()]:
+            self._takers.release(worker)
+            worker.unparked.notify()
+            worker.stop_called.notify()
 
     def get(self, worker_id: str | None) -> Worker | None:
         """The worker, or None when it is unknown or gone."""
         return None if worker_id is None else self._workers.get(worker_id)
+
+    def parked(self, worker_id: str) -> Worker | None:
+        """The worker, if it is parked."""
+        return self._parked.get(worker_id)
 
     def checked_in(self, worker_id: str) -> Worker:
         """The worker that asks for a job; its first question ends its cold start.
@@ -83,11 +100,22 @@ class WorkerPool:
         :raises WorkerGone: it is unknown, or is to ask no more.
         """
         worker = self._workers.get(worker_id)
-        if worker is None or worker.retiring or worker.state is WorkerState.UNHEALTHY:
+        if (
+            worker is None
+            or worker.retiring
+            or (worker.state is WorkerState.UNHEALTHY and not worker.external)
+        ):
             raise WorkerGone
-        if worker.state is WorkerState.INITIALIZING:
+        if worker.state in (WorkerState.INITIALIZING, WorkerState.UNHEALTHY):
             self._set_state(worker, WorkerState.IDLE, "ready")
             self._watch_idleness(worker)
+            self._relieve_replaced(worker)
+        return worker
+
+    def welcome(self, worker_id: str) -> Worker:
+        """A worker that nobody here has started joins (wire.md 7)."""
+        worker = Worker(worker_id, self._clock.now_ms(), external=True)
+        self._add(worker, "came by itself")
         return worker
 
     @property
@@ -111,19 +139,30 @@ class WorkerPool:
         if worker.busy:
             return
         if worker.retiring:
-            self.remove(worker, "it asked to be replaced")
+            self.remove(worker, worker.retiring)
             self.adjust()
             return
         worker.state = WorkerState.IDLE
         self._watch_idleness(worker)
 
-    def retire(self, worker: Worker) -> None:
+    def retire(self, worker: Worker, reason: str) -> None:
         """A worker is to be given no more jobs; it goes once it holds none."""
-        worker.retiring = True
+        worker.retiring = reason
         self._takers.dismiss(worker)
 
     def crashed(self, worker: Worker, reason: str) -> None:
-        """A worker is dead: start it again after a delay that grows with each crash in a row."""
+        """A worker is dead: start it again after a delay that grows with each crash in a row.
+
+        One that came by itself, or was to replace others with its newer code, is not started again.
+        """
+        if worker.complaint:
+            reason, worker.complaint = f"{worker.complaint} ({reason})", ""
+        if worker.external:
+            self.remove(worker, reason)
+            return
+        if worker.replaces:
+            self.remove(worker, f"{reason}; the older code goes on serving")
+            return
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
         worker.crashes += 1
         self._forget_work(worker)
@@ -137,14 +176,31 @@ class WorkerPool:
         self._clock.cancel(worker.restart_timer)
         del self._workers[worker.id]
         self._takers.dismiss(worker)
-        self._emit(
-            WorkerMoved(self._endpoint_id, worker.id, worker.state, None, reason, self._clock.now_ms())
-        )
-        if self._launcher is not None:
-            if kill:
-                self._launcher.kill(worker.id)
-            else:
-                self._launcher.stop(worker.id)
+        self._tell(worker, worker.state, None, reason)
+        self._end_process(worker, kill=kill)
+
+    def complain(self, worker: Worker, complaint: str) -> None:
+        """A worker says that it is unfit, and is about to end."""
+        worker.complaint = complaint
+        if worker.external and not worker.busy:
+            self._set_state(worker, WorkerState.UNHEALTHY, complaint)
+
+    def swap(self) -> None:
+        """The handler's code is new: start a worker with it. Once it is up, the others go as they come free;
+        if it does not come up, they stay.
+        """
+        self._drop_parked()
+        for worker in list(self):
+            if worker.replaces:
+                self.remove(worker, "the code has changed again", kill=True)
+        older = [worker for worker in self if not worker.external]
+        if older and self._launcher is not None:
+            self._start_one(replaces=older)
+
+    def forget_parked(self, worker_id: str) -> None:
+        """A parked worker has died."""
+        if (worker := self._parked.pop(worker_id, None)) is not None:
+            worker.unparked.notify()
 
     # Scaling
 
@@ -197,16 +253,47 @@ class WorkerPool:
         self._overdue_timer = None
         self.adjust()
 
-    def _start_one(self) -> None:
+    def _start_one(self, replaces: Iterable[Worker] = ()) -> None:
         assert self._launcher is not None
-        worker = Worker(_new_worker_id())
-        self._workers[worker.id] = worker
-        self._emit(
-            WorkerMoved(
-                self._endpoint_id, worker.id, None, WorkerState.INITIALIZING, "", self._clock.now_ms()
-            )
-        )
+        if self._parked:
+            _, worker = self._parked.popitem()
+            self._add(worker, "it was parked")
+            worker.unparked.notify()
+            return
+        worker = Worker(_new_worker_id(), self._clock.now_ms())
+        worker.replaces = list(replaces)
+        self._add(worker, "to replace older code" if worker.replaces else "")
         self._launcher.start(worker.id)
+
+    def _relieve_replaced(self, worker: Worker) -> None:
+        """A worker with newer code is up: the others need stay no longer than their jobs."""
+        replaced, worker.replaces = worker.replaces, []
+        for older in replaced:
+            if self.get(older.id) is older:
+                self.retire(older, "its code has changed")
+                if not older.busy:
+                    self.remove(older, older.retiring)
+
+    def _park(self, worker: Worker) -> None:
+        del self._workers[worker.id]
+        self._parked[worker.id] = worker
+        self._tell(worker, worker.state, None, "parked")
+        self._takers.release(worker)
+
+    def _drop_parked(self) -> None:
+        parked, self._parked = self._parked, {}
+        for worker in parked.values():
+            worker.unparked.notify()
+            worker.stop_called.notify()
+            self._end_process(worker, kill=False)
+
+    def _end_process(self, worker: Worker, *, kill: bool) -> None:
+        if self._launcher is None or worker.external:
+            return
+        if kill:
+            self._launcher.kill(worker.id)
+        else:
+            self._launcher.stop(worker.id)
 
     def _restart(self, worker: Worker) -> None:
         worker.restart_timer = None
@@ -216,6 +303,8 @@ class WorkerPool:
 
     def _watch_idleness(self, worker: Worker) -> None:
         """The worker has nothing to do from now on. One timer stays armed over many short jobs."""
+        if worker.external:
+            return
         worker.idle_since_ms = self._clock.now_ms()
         if worker.idle_timer is None:
             self._arm_idle_timer(worker)
@@ -231,7 +320,10 @@ class WorkerPool:
         if self._clock.now_ms() < worker.idle_since_ms + int(self._config.idle_timeout_s * 1000):
             self._arm_idle_timer(worker)
         elif len(self._workers) > self._config.workers_min:
-            self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
+            if self._config.flashboot:
+                self._park(worker)
+            else:
+                self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
             # A worker that is slow to ask again may leave a job waiting.
             self.adjust()
 
@@ -245,9 +337,20 @@ class WorkerPool:
         worker.stop_called.notify()
         worker.missing = frozenset()
 
+    def _add(self, worker: Worker, reason: str) -> None:
+        self._workers[worker.id] = worker
+        worker.state = WorkerState.INITIALIZING
+        self._tell(worker, None, worker.state, reason)
+
     def _set_state(self, worker: Worker, state: WorkerState, reason: str) -> None:
         before, worker.state = worker.state, state
-        self._emit(WorkerMoved(self._endpoint_id, worker.id, before, state, reason, self._clock.now_ms()))
+        self._tell(worker, before, state, reason)
+
+    def _tell(
+        self, worker: Worker, before: WorkerState | None, after: WorkerState | None, reason: str
+    ) -> None:
+        worker.reason = reason
+        self._emit(WorkerMoved(self._endpoint_id, worker.id, before, after, reason, self._clock.now_ms()))
 
 
 def _new_worker_id() -> str:

@@ -55,6 +55,12 @@ class Takers:
             if not taker.future.done():
                 taker.future.set_exception(WorkerGone())
 
+    def release(self, worker: Worker) -> None:
+        """End the waits of a worker that is given nothing for now; it may wait again."""
+        for taker in [taker for taker in self._waiting if taker.worker is worker]:
+            del self._waiting[taker]
+            _give_up(taker.future)
+
     async def wait(self, worker: Worker, limit: int, hold_ms: int | None) -> list[Job]:
         """Wait for jobs, up to `hold_ms` (None: as long as it takes); empty when none came.
 

@@ -44,16 +44,27 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "crashes", "id", "idle_since_ms",
-        "idle_timer", "jobs", "missing", "ping_timer", "restart_timer", "retiring", "state",
-        "stop_called", "stop_signals", "stopping",
+        "complaint", "crashes", "external", "id", "idle_since_ms",
+        "idle_timer", "jobs", "last_job_id", "missing", "ping_timer", "polls", "reason", "replaces",
+        "restart_timer", "retiring", "since_ms", "state", "stop_called", "stop_signals", "stopping",
+        "unparked",
     )  # fmt: skip
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
         self.id = worker_id
+        #: It came by itself: nobody here can start, stop or kill it.
+        self.external = external
         self.state = WorkerState.INITIALIZING
+        #: Why it is in its state, for a person.
+        self.reason = ""
+        #: When it was first started, or came.
+        self.since_ms = now_ms
+        #: What it said was wrong with it before it ended (a failed fitness check).
+        self.complaint = ""
         #: The jobs it holds.
         self.jobs: dict[str, Job] = {}
+        #: The job it was given last.
+        self.last_job_id: str | None = None
         #: Jobs it was told to stop and has not let go of yet, with the deadline for each.
         self.stopping: dict[str, Timer] = {}
         #: Stop signals it has not fetched yet.
@@ -66,10 +77,16 @@ class Worker:
         #: Runs out when a worker that sends heartbeats goes silent.
         self.ping_timer: Timer | None = None
         self.restart_timer: Timer | None = None
-        #: It goes away once it holds no job (refresh_worker).
-        self.retiring = False
+        #: Long polls of its that are open now: while there is one, it is alive.
+        self.polls = 0
+        #: Why it goes away once it holds no job; empty while it stays.
+        self.retiring = ""
         #: Crashes in a row.
         self.crashes = 0
+        #: The workers with older code that go once this one is up.
+        self.replaces: list[Worker] = []
+        #: Wakes its take when it is parked no more.
+        self.unparked = Wakeup()
 
     @property
     def busy(self) -> bool:

@@ -1,0 +1,127 @@
+"""What workers have written, kept for a while: the newest lines of the newest workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emulator.core.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from emulator.core.clock import Clock
+    from emulator.core.events import WorkerWrote
+
+_LINES_PER_WORKER = 1_000
+_BYTES_PER_WORKER = 256 * 1024
+_WORKERS_KEPT = 100
+
+
+@dataclass(slots=True, frozen=True)
+class LoggedLine:
+    """A line of a worker's output, numbered in the order in which all lines came."""
+
+    number: int
+    at_ms: int
+    worker_id: str
+    job_id: str | None
+    stream: str
+    level: str | None
+    text: str
+
+
+class _Tail:
+    """The newest lines of one worker."""
+
+    def __init__(self) -> None:
+        self.lines: deque[LoggedLine] = deque()
+        self._size = 0
+
+    def add(self, line: LoggedLine) -> None:
+        self.lines.append(line)
+        self._size += len(line.text)
+        while len(self.lines) > _LINES_PER_WORKER or self._size > _BYTES_PER_WORKER:
+            self._size -= len(self.lines.popleft().text)
+
+
+class WorkerLogs:
+    """Bounded, whatever workers write: old lines go, and so do the lines of workers long gone."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tails: dict[str, _Tail] = {}
+        self._last_number = 0
+        self._changed = Wakeup()
+        self._released = False
+
+    def add(self, event: WorkerWrote) -> None:
+        """Keep a line."""
+        tail = self._tails.get(event.worker_id)
+        if tail is None:
+            tail = self._tails[event.worker_id] = _Tail()
+            while len(self._tails) > _WORKERS_KEPT:
+                del self._tails[next(iter(self._tails))]
+        self._last_number += 1
+        line = event.line
+        tail.add(
+            LoggedLine(
+                self._last_number,
+                event.at_ms,
+                event.worker_id,
+                event.job_id,
+                line.stream,
+                line.level,
+                line.text,
+            )
+        )
+        self._changed.notify()
+
+    def notify(self) -> None:
+        """Have followers look whether what they follow has ended."""
+        self._changed.notify()
+
+    def release(self) -> None:
+        """End what is being followed."""
+        self._released = True
+        self._changed.notify()
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._tails.clear()
+
+    def knows(self, worker_id: str) -> bool:
+        """Whether any line of the worker is kept."""
+        return worker_id in self._tails
+
+    def of_worker(self, worker_id: str, after: int = 0) -> list[LoggedLine]:
+        """A worker's lines, from the one after number `after` on."""
+        tail = self._tails.get(worker_id)
+        return [] if tail is None else [line for line in tail.lines if line.number > after]
+
+    def of_job(self, job_id: str, after: int = 0) -> list[LoggedLine]:
+        """The lines about a job, whichever workers had it, from the one after number `after` on."""
+        found = [
+            line
+            for tail in self._tails.values()
+            for line in tail.lines
+            if line.number > after and line.job_id == job_id
+        ]
+        return sorted(found, key=lambda line: line.number)
+
+    async def follow(
+        self, read: Callable[[int], list[LoggedLine]], has_ended: Callable[[], bool], after: int = 0
+    ) -> AsyncIterator[LoggedLine]:
+        """The lines that `read(after)` gives, those there are and those to come, until `has_ended()`."""
+        while True:
+            ended = has_ended() or self._released
+            lines = read(after)
+            for line in lines:
+                after = line.number
+                yield line
+            # While those were being handed on, more may have come.
+            if not lines:
+                if ended:
+                    return
+                await self._changed.wait(self._clock, None, "log")
