@@ -40,7 +40,7 @@ clean: ## remove all that was made here, the installed packages too
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[sdk]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emulator.core.config import WorkerKind
 from emulator.core.scaling import ScalerType
 from emulator.version import __version__
 
 if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
     from emulator.emulator import Emulator
-    from emulator.settings import WorkerKind
 
 
-def banner(emulator: Emulator, worker_kind: WorkerKind) -> str:
+def banner(emulator: Emulator, *, reload: bool) -> str:
     """The lines to print for an emulator that is served."""
     rows = [("url", emulator.url)]
     for endpoint_id in emulator.endpoint_ids:
-        handler = emulator.handler(endpoint_id)
-        rows += [
-            ("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"),
-            ("handler", f"{handler.name} ({handler.kind.value})"),
-            ("workers", _workers(emulator.endpoint(endpoint_id).config, worker_kind)),
-        ]
+        kind = emulator.worker_kind(endpoint_id)
+        rows.append(("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"))
+        if kind is WorkerKind.EXTERNAL:
+            rows.append(("workers", "external: those that come; give each these variables:"))
+            rows += [("", line) for line in _variables(emulator.url, endpoint_id)]
+        else:
+            rows.append(("handler", emulator.describe_handler(endpoint_id)))
+            rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))
+    if reload and emulator.projects():
+        rows.append(("reload", "saved code is taken up at once"))
     rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
     table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
     key = "one-of-your-keys" if emulator.checks_keys else "anything"
@@ -41,3 +45,16 @@ def _workers(config: EndpointConfig, worker_kind: WorkerKind) -> str:
         f"{worker_kind}, {config.workers_min} to {config.workers_max},"
         f" {config.scaler_type} {config.scaler_value}{unit}, idle timeout {config.idle_timeout_s:g} s"
     )
+
+
+def _variables(url: str, endpoint_id: str) -> list[str]:
+    """What makes the SDK of any process a worker of the endpoint (wire.md 7)."""
+    base = f"{url}/v2/{endpoint_id}"
+    return [
+        f"RUNPOD_WEBHOOK_GET_JOB='{base}/job-take/$ID?gpu=none'",
+        f"RUNPOD_WEBHOOK_POST_OUTPUT='{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none'",
+        f"RUNPOD_WEBHOOK_POST_STREAM='{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none'",
+        f"RUNPOD_WEBHOOK_PING='{base}/ping/$RUNPOD_POD_ID?gpu=none'",
+        f"RUNPOD_ENDPOINT_ID={endpoint_id} RUNPOD_AI_API_KEY=anything RUNPOD_POD_ID=any-name-of-its-own",
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true RUNPOD_SKIP_GPU_CHECK=true",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -14,20 +15,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from emulator.banner import banner
-from emulator.core.config import EndpointConfig
+from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.healthcheck import healthcheck as check_health
 from emulator.logs import LogFormat, configure_logging, log
+from emulator.reload import reloading
 from emulator.settings import (
     VARIABLE_PREFIX,
-    WorkerKind,
     clock_of,
     duration_ms,
     endpoints_of,
     read_config_file,
     unknown_variables,
+    worker_env,
 )
 from emulator.version import __version__
 
@@ -94,6 +96,10 @@ def serve(
             " or nothing for the built-in mock worker.",
         ),
     ] = None,
+    worker_args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ARGS]", help="Arguments for the handler's script, after --."),
+    ] = None,
     config: Annotated[
         Path | None,
         _option(
@@ -109,7 +115,20 @@ def serve(
         list[str] | None,
         _option("--endpoint", "An endpoint's id, or ID=HANDLER; may be repeated.", metavar="ID[=HANDLER]"),
     ] = None,
-    worker_kind: Annotated[WorkerKind, _option("--worker-kind", "Who runs the handler.")] = WorkerKind.INLINE,
+    worker_kind: Annotated[
+        WorkerKind,
+        _option(
+            "--worker-kind",
+            "Who runs the handler: processes, the emulator itself, or workers from elsewhere.",
+        ),
+    ] = WorkerKind.PROCESS,
+    python: Annotated[
+        str | None, _option("--python", "The interpreter of worker processes (default: the emulator's own).")
+    ] = None,
+    reload: Annotated[
+        bool | None,
+        _option("--reload/--no-reload", "Take up changed code at once (default: on a terminal)."),
+    ] = None,
     workers_min: Annotated[
         int, _option("--workers-min", "Workers that are always up.")
     ] = _DEFAULTS.workers_min,
@@ -129,6 +148,13 @@ def serve(
     cold_start: Annotated[
         str, _option("--cold-start", "How long a worker takes to start (a bare number is ms).")
     ] = f"{_DEFAULTS.cold_start_ms}ms",
+    flashboot: Annotated[
+        bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
+    ] = False,
+    system_checks: Annotated[
+        bool,
+        _option("--system-checks/--no-system-checks", "Let the SDK check network, memory and disk at start."),
+    ] = False,
     api_key: Annotated[
         list[str] | None, _option("--api-key", "A key that passes (default: any does); may be repeated.")
     ] = None,
@@ -153,11 +179,13 @@ def serve(
     for warning in unknown_variables(variables):
         log.warning(warning)
     try:
-        if worker_kind is not WorkerKind.INLINE:
-            raise ConfigError(
-                f"worker-kind {worker_kind} is not there yet: this version runs inline workers only"
-            )
         defaults = EndpointConfig(
+            worker_kind=worker_kind,
+            python=_interpreter(python),
+            worker_env=worker_env(),
+            worker_args=tuple(worker_args or ()),
+            flashboot=flashboot,
+            system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,
             idle_timeout_s=duration_ms(idle_timeout, "s") / 1000,
@@ -175,7 +203,7 @@ def serve(
             rate_limit_scale=rate_limit_scale,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(emulator, host, port, worker_kind))
+            runner.run(_serve(emulator, host, port, reload=sys.stderr.isatty() if reload is None else reload))
     except EmulatorError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -193,11 +221,11 @@ def version() -> None:
     typer.echo(__version__)
 
 
-async def _serve(emulator: Emulator, host: str, port: int, worker_kind: WorkerKind) -> None:
+async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool) -> None:
     stop = asyncio.Event()
     _on_stop_signals(stop.set)
-    async with emulator, emulator.serve(host, port):
-        typer.echo(banner(emulator, worker_kind))
+    async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
+        typer.echo(banner(emulator, reload=reload))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
         # nor start for every few hundred objects of a job.
         gc.freeze()
@@ -212,6 +240,19 @@ async def _serve(emulator: Emulator, host: str, port: int, worker_kind: WorkerKi
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _interpreter(python: str | None) -> str | None:
+    """The interpreter's path; a bare name is looked up as a shell would.
+
+    :raises ConfigError: there is none.
+    """
+    if not python:
+        return None
+    found = shutil.which(python)
+    if found is None:
+        raise ConfigError(f"python is {python!r}: there is no such interpreter: check --python")
+    return str(Path(found).absolute())
 
 
 def _on_stop_signals(stop: Callable[[], object]) -> None:

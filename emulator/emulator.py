@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -10,25 +11,34 @@ from typing import TYPE_CHECKING
 from emulator.api.auth import Access, BrowserGuard, is_loopback
 from emulator.api.rate_limits import RateLimits
 from emulator.core.clock import Clock
-from emulator.core.config import EndpointConfig
+from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
 from emulator.core.errors import ConfigError, EmulatorError, EndpointNotFound
-from emulator.core.events import JobMoved
-from emulator.core.gateway import Gateway
+from emulator.core.events import JobMoved, WorkerWrote
+from emulator.core.worker_logs import WorkerLogs
 from emulator.logs import log_event
 from emulator.webhooks import Webhooks
-from emulator.workers.handler import Handler
-from emulator.workers.inline import InlineLauncher
-from emulator.workers.loading import load_handler
-from emulator.workers.mock_worker import mock_worker
+from emulator.workers.command import WorkerCommand
+from emulator.workers.guard import Guard
+from emulator.workers.launchers import (
+    inline_launcher,
+    process_launcher,
+    project_of,
+    take_up_changes,
+    worker_kind,
+)
+from emulator.workers.preflight import check_command
+from emulator.workers.process import ProcessLauncher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Event
+    from emulator.workers.launchers import Launcher
 
 log = logging.getLogger("emulator")
 
@@ -38,6 +48,9 @@ DEFAULT_ENDPOINT_ID = "local"
 _WEBHOOK_PATIENCE_S = 2.0
 _HANDLER_PATIENCE_S = 1.0
 _ANSWER_PATIENCE_S = 2.0
+#: Real seconds from SIGTERM to SIGKILL for worker processes at the end.
+_PROCESS_PATIENCE_S = 0.5
+_NOT_RUNNING = "the emulator is not running: use `async with Emulator(...)`, or `await emulator.start()`"
 
 
 class Emulator:
@@ -80,7 +93,13 @@ class Emulator:
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
-        self._launchers: dict[str, InlineLauncher] = {}
+        #: Of the endpoints that start workers; those with process workers have one while they are served.
+        self._launchers: dict[str, Launcher] = {}
+        self._commands: dict[str, WorkerCommand] = {}
+        self._guard_program = Guard()
+        self._logs = WorkerLogs(self.clock)
+        #: Why jobs cannot run now.
+        self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
         self._url: str | None = None
 
@@ -108,15 +127,47 @@ class Emulator:
                 f"endpoint not found: {endpoint_id!r}: there is {', '.join(self._endpoints)}"
             ) from None
 
-    def handler(self, endpoint_id: str) -> Handler:
-        """The handler that the workers of an endpoint run, once it has been loaded.
+    def worker_kind(self, endpoint_id: str) -> WorkerKind:
+        """Who runs the jobs of an endpoint.
 
-        :raises EndpointNotFound: there is no such endpoint, or the emulator has not been started.
+        :raises EndpointNotFound: there is no such endpoint.
         """
-        try:
-            return self._launchers[endpoint_id].handler
-        except KeyError:
-            raise EndpointNotFound(f"no handler is loaded for endpoint {endpoint_id!r}") from None
+        return worker_kind(self.endpoint(endpoint_id).config)
+
+    def describe_handler(self, endpoint_id: str) -> str:
+        """What the workers of an endpoint run, for a person; empty when it starts none.
+
+        :raises EndpointNotFound: there is no such endpoint.
+        """
+        kind = self.worker_kind(endpoint_id)
+        if kind is WorkerKind.PROCESS and (command := self._commands.get(endpoint_id)):
+            return f"{command.name} ({'script' if command.is_script else 'function'}, {command.python})"
+        launcher = self._launchers.get(endpoint_id)
+        if launcher is None or isinstance(launcher, ProcessLauncher):
+            return ""
+        return f"{launcher.handler.name} ({launcher.handler.kind.value})"
+
+    def projects(self) -> dict[str, Path]:
+        """The folders of the handlers that can be reloaded, by endpoint."""
+        folders = {
+            endpoint_id: project_of(endpoint.config)
+            for endpoint_id, endpoint in self._endpoints.items()
+            if self.worker_kind(endpoint_id) is not WorkerKind.EXTERNAL
+        }
+        return {endpoint_id: folder for endpoint_id, folder in folders.items() if folder is not None}
+
+    def reload(self, endpoint_id: str, changed: Iterable[Path] = ()) -> None:
+        """Have workers with the handler's present code take over; jobs that run end on the old code.
+
+        `changed` are the files whose syntax is to be checked first.
+
+        :raises HandlerError: the code cannot be loaded; the old code goes on serving.
+        :raises EndpointNotFound: there is no such endpoint.
+        """
+        endpoint = self.endpoint(endpoint_id)
+        if (launcher := self._launchers.get(endpoint_id)) is not None:
+            take_up_changes(launcher, endpoint.config, changed)
+            endpoint.reload()
 
     @property
     def url(self) -> str:
@@ -146,8 +197,12 @@ class Emulator:
             controls=Controls(
                 clock=self.clock,
                 reset=self.reset,
-                not_ready=self._not_ready,
+                not_ready=lambda: self._obstacles,
                 started_ms=lambda: self._started_ms,
+                endpoints=self._endpoints,
+                worker_kind=self.worker_kind,
+                process_id=self._process_id,
+                logs=self._logs,
             ),
             lifespan=self._lifespan,
         )
@@ -162,12 +217,17 @@ class Emulator:
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
+        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
+            command = self._commands[endpoint_id] = WorkerCommand.of(self._endpoints[endpoint_id].config)
+            check_command(command)
         self._launchers = {
-            endpoint_id: self._build_launcher(endpoint) for endpoint_id, endpoint in self._endpoints.items()
+            endpoint_id: inline_launcher(self._endpoints[endpoint_id], self.clock)
+            for endpoint_id in self._of_kind(WorkerKind.INLINE)
         }
         self._started_ms = self.clock.now_ms()
-        for endpoint_id, endpoint in self._endpoints.items():
-            endpoint.open(self._launchers[endpoint_id])
+        self._obstacles = self._unserved()
+        for endpoint_id in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):
+            self._endpoints[endpoint_id].open(self._launchers.get(endpoint_id))
 
     async def stop(self) -> None:
         """End the workers, answer those who wait, and give webhook calls in flight two seconds."""
@@ -177,6 +237,7 @@ class Emulator:
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint_id, left)
         self._launchers.clear()
+        self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
         self.clock.close()
 
@@ -186,9 +247,10 @@ class Emulator:
         Returns per endpoint how many jobs and workers there were.
         """
         counts = {
-            endpoint_id: endpoint.reset(self._launchers[endpoint_id])
+            endpoint_id: endpoint.reset(self._launchers.get(endpoint_id))
             for endpoint_id, endpoint in self._endpoints.items()
         }
+        self._logs.clear()
         await self._webhooks.reset()
         self._rate_limits.reset()
         self.clock.restore()
@@ -218,10 +280,13 @@ class Emulator:
         server = HTTPServer(self.app, listener)
         await server.start()
         self._url = url_of(listener)
+        self._open_process_workers(self._url)
         try:
             yield self._url
         finally:
             self._url = None
+            self._logs.release()
+            await self._close_process_workers()
             for endpoint in self._endpoints.values():
                 endpoint.release_waiters()
             await server.stop(_ANSWER_PATIENCE_S)
@@ -234,28 +299,54 @@ class Emulator:
         else:
             yield
 
-    def _not_ready(self) -> list[str]:
-        return (
-            []
-            if self._launchers
-            else ["the emulator is not running: use `async with Emulator(...)`, or `await emulator.start()`"]
-        )
+    def _of_kind(self, *kinds: WorkerKind) -> list[str]:
+        return [endpoint_id for endpoint_id in self._endpoints if self.worker_kind(endpoint_id) in kinds]
+
+    def _unserved(self) -> list[str]:
+        return [
+            f"the workers of endpoint {endpoint_id!r} are processes, which reach the emulator over HTTP:"
+            " use `async with emulator.serve()`"
+            for endpoint_id in self._of_kind(WorkerKind.PROCESS)
+        ]
+
+    def _open_process_workers(self, url: str) -> None:
+        self._obstacles = []
+        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
+            endpoint = self._endpoints[endpoint_id]
+            launcher = self._launchers[endpoint_id] = process_launcher(
+                endpoint,
+                self._commands[endpoint_id],
+                self.clock,
+                self._guard_program,
+                url=url,
+                api_key=self._access.any_key,
+            )
+            endpoint.open(launcher)
+
+    async def _close_process_workers(self) -> None:
+        closing = []
+        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
+            self._endpoints[endpoint_id].close()
+            closing.append(self._launchers.pop(endpoint_id).close(_PROCESS_PATIENCE_S))
+        await asyncio.gather(*closing)
+        self._guard_program.close()
+        self._obstacles = self._unserved()
+
+    def _process_id(self, endpoint_id: str, worker_id: str) -> int | None:
+        launcher = self._launchers.get(endpoint_id)
+        return launcher.process_id(worker_id) if isinstance(launcher, ProcessLauncher) else None
 
     def _build_endpoint(self, endpoint_id: str, given: object) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
         return Endpoint(endpoint_id, config, self.clock, self._on_event)
 
-    def _build_launcher(self, endpoint: Endpoint) -> InlineLauncher:
-        source, clock = endpoint.config.handler, self.clock
-        if isinstance(source, Handler):
-            handler = source
-        else:
-            handler = mock_worker(clock) if source is None else load_handler(source)
-        return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
-
     def _on_event(self, event: Event) -> None:
         if isinstance(event, JobMoved) and event.job.webhook is not None:
             self._webhooks.on_job_moved(event)
+        if isinstance(event, WorkerWrote):
+            self._logs.add(event)
+        else:
+            self._logs.notify()
         log_event(event)
 
 

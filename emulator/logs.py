@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.events import JobMoved, Notice, WorkerMoved
+from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import JobStatus
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ log = logging.getLogger("emulator")
 
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 _RESET = "\x1b[0m"
+_SDK_LEVELS = {"WARN": logging.WARNING, "ERROR": logging.ERROR}
 
 
 class LogFormat(StrEnum):
@@ -54,6 +55,9 @@ def log_event(event: Event) -> None:
     elif isinstance(event, WorkerMoved):
         if log.isEnabledFor(logging.INFO):
             _log_worker(event)
+    elif isinstance(event, WorkerWrote):
+        if log.isEnabledFor(logging.INFO):
+            _log_line(event)
     else:
         _log_notice(event)
 
@@ -88,6 +92,22 @@ def _log_worker(event: WorkerMoved) -> None:
     steps = after if event.before is None else f"{event.before} → {after}"
     reason = f": {event.reason}" if event.reason else ""
     log.info("%s worker %s %s%s", event.endpoint_id, event.worker_id, steps, reason, extra={"fields": fields})
+
+
+def _log_line(event: WorkerWrote) -> None:
+    line = event.line
+    fields = {
+        "event": "output", "endpoint": event.endpoint_id, "worker_id": event.worker_id,
+        "job_id": event.job_id, "stream": line.stream, "clock_ms": event.at_ms,
+    }  # fmt: skip
+    job = f" job {event.job_id}" if event.job_id else ""
+    text = line.text.rstrip().replace("\n", "\n    ")
+    log.log(
+        _SDK_LEVELS.get(line.level or "", logging.INFO),
+        "%s worker %s%s │ %s",
+        event.endpoint_id, event.worker_id, job, text,
+        extra={"fields": fields},
+    )  # fmt: skip
 
 
 def _log_notice(event: Notice) -> None:

@@ -8,7 +8,6 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,11 @@ from emulator.core.errors import ConfigError
 from emulator.emulator import DEFAULT_ENDPOINT_ID
 
 VARIABLE_PREFIX = "EMULATOR_"
+#: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
+WORKER_ENV_PREFIX = "WORKER_ENV_"
 DEFAULT_FILE = Path("emulator.toml")
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
-
-
-class WorkerKind(StrEnum):
-    """Who runs the handlers."""
-
-    INLINE = "inline"
-    PROCESS = "process"
-    EXTERNAL = "external"
 
 
 def duration_ms(text: str, bare_unit: str) -> int:
@@ -86,6 +79,24 @@ def _whole_number(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it must be true or false")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("it must be a list of strings")
+    return tuple(map(str, value))
+
+
+def _variables(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or any(isinstance(item, dict | list) for item in value.values()):
+        raise ValueError("it must be a table of variables")
+    return {name: str(item) for name, item in value.items()}
+
+
 #: The keys of `[endpoints.ID]`: which field each sets, and how its value is read.
 _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "handler": ("handler", str),
@@ -96,6 +107,12 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "scaler-type": ("scaler_type", str),
     "scaler-value": ("scaler_value", _whole_number),
     "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
+    "worker-kind": ("worker_kind", str),
+    "flashboot": ("flashboot", _truth),
+    "system-checks": ("system_checks", _truth),
+    "python": ("python", str),
+    "args": ("worker_args", _texts),
+    "env": ("worker_env", _variables),
 }
 
 
@@ -113,6 +130,7 @@ def _with_table(base: EndpointConfig, endpoint_id: str, table: object) -> Endpoi
             fields[field] = read(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{place} {key} is {value!r}: {error}") from error
+    fields["worker_env"] = {**base.worker_env, **fields.get("worker_env", {})}
     return replace(base, **fields)
 
 
@@ -162,6 +180,16 @@ def _from_folder(folder: Path, handler: str) -> str:
     return str(folder / place) + colon + function if is_path else handler
 
 
+def worker_env() -> dict[str, str]:
+    """The variables for worker processes that EMULATOR_WORKER_ENV_ variables give."""
+    prefix = VARIABLE_PREFIX + WORKER_ENV_PREFIX
+    return {
+        name.removeprefix(prefix): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix) and name != prefix
+    }
+
+
 def unknown_variables(known: Iterable[str]) -> list[str]:
     """A sentence for each EMULATOR_ variable that sets nothing."""
     names = {name.removeprefix(VARIABLE_PREFIX) for name in known}
@@ -171,7 +199,7 @@ def unknown_variables(known: Iterable[str]) -> list[str]:
     return [
         f"the variable {VARIABLE_PREFIX}{name} sets nothing{_did_you_mean(name, names, VARIABLE_PREFIX)}"
         for name in given
-        if name not in names
+        if name not in names and not name.startswith(WORKER_ENV_PREFIX)
     ]
 
 

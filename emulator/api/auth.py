@@ -21,6 +21,11 @@ class Access:
         """Whether only certain keys pass."""
         return self._required and bool(self._api_keys)
 
+    @property
+    def any_key(self) -> str:
+        """A key that passes."""
+        return next(iter(self._api_keys), "local")
+
     def refusal(self, authorization: bytes | None) -> str | None:
         """Why a request with this `Authorization` header does not pass (401); None when it does."""
         if not self._required:

@@ -16,6 +16,7 @@ from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
 from emulator.api.exchange import Call, ClientGone, Reply
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
+from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
 from emulator.core.errors import EmulatorError
 from emulator.version import __version__
 
@@ -80,7 +81,8 @@ class Dispatch:
     @staticmethod
     def serves(path: str) -> bool:
         """Whether the path is one of the endpoint API."""
-        return path.startswith("/v2/") or path[1:].partition("/")[0] in OPERATIONS
+        name = path[1:].partition("/")[0]
+        return path.startswith("/v2/") or name in OPERATIONS or name in WORKER_CALLS
 
     async def serve(
         self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
@@ -92,22 +94,28 @@ class Dispatch:
             _, endpoint_id, *parts = parts
         name, job_id = (*parts, "", "")[:2]
         call = Call(scope, receive, headers, path, job_id)
+        level = logging.INFO
         try:
-            reply = await self._answer(call, endpoint_id, OPERATIONS.get(name), len(parts))
+            if name in WORKER_CALLS:
+                level = logging.DEBUG
+                reply = await self._answer_worker(call, endpoint_id, name, parts[1:])
+            else:
+                reply = await self._answer(call, endpoint_id, OPERATIONS.get(name), len(parts))
         except ClientGone:
-            log.info("%s %s → the client hung up", call.method, path)
+            log.log(level, "%s %s → the client hung up", call.method, path)
             return
         except Exception:
             log.exception("%s %s failed", call.method, path)
             reply = error_reply(500, INTERNAL_ERROR)
-        if log.isEnabledFor(logging.INFO):
-            log.info("%s %s → %d", call.method, path, reply.status)
+        if log.isEnabledFor(level):
+            log.log(level, "%s %s → %d", call.method, path, reply.status)
         await self.send(reply, send)
 
     async def send(self, reply: Reply, send: Send) -> None:
         """Put a reply on the wire."""
         headers = self._reply_headers()
-        headers += (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
+        if reply.status != 204:
+            headers += (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -118,10 +126,7 @@ class Dispatch:
             return error_reply(401, refusal)
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
-            known = ", ".join(self._endpoints)
-            return error_reply(
-                404, f"endpoint not found: {endpoint_id[:100]!r}: this emulator serves {known}"
-            )
+            return self._no_such_endpoint(endpoint_id)
         if operation is None or path_length != 1 + operation.names_job:
             return error_reply(404, f"no such operation: {call.path[:200]!r}: {_what_there_is(call.path)}")
         if call.method not in operation.methods:
@@ -136,6 +141,16 @@ class Dispatch:
             return await _attempt(call, endpoint, operation)
         finally:
             meter.leave()
+
+    async def _answer_worker(self, call: Call, endpoint_id: str, name: str, ids: list[str]) -> Reply:
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is None:
+            return self._no_such_endpoint(endpoint_id)
+        return await answer_worker(name, ids, call, endpoint, self._access)
+
+    def _no_such_endpoint(self, endpoint_id: str) -> Reply:
+        known = ", ".join(self._endpoints)
+        return error_reply(404, f"endpoint not found: {endpoint_id[:100]!r}: this emulator serves {known}")
 
 
 async def _attempt(call: Call, endpoint: Endpoint, operation: Operation) -> Reply:

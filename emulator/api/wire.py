@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
@@ -19,6 +20,7 @@ from emulator.core.policy import (
     TTL_MAX_MS,
     TTL_MIN_MS,
 )
+from emulator.core.worker import WorkerState
 
 _HUNDRED_YEARS_MS = 100 * 365 * 86_400_000
 
@@ -218,6 +220,46 @@ class ResetCounts(_Control):
     """Per endpoint, how many jobs were forgotten and workers restarted."""
 
     reset: dict[str, dict[str, int]]
+
+
+class WorkerView(_Control):
+    """A worker: what it is, what it holds, and why it is in its state."""
+
+    id: str
+    endpoint: str
+    kind: WorkerKind
+    state: WorkerState
+    reason: str
+    #: The ids of the jobs it holds.
+    jobs: list[str]
+    #: Crashes since it last finished a job.
+    crashes: int
+    since_ms: int
+    process_id: int | None
+
+
+class Workers(_Control):
+    """All workers of all endpoints."""
+
+    workers: list[WorkerView]
+
+
+class LogLine(_Control):
+    """A line that a worker wrote."""
+
+    number: int
+    at_ms: int
+    worker_id: str
+    job_id: str | None
+    stream: Literal["stdout", "stderr"]
+    level: str | None
+    text: str
+
+
+class LogLines(_Control):
+    """The newest lines, oldest first."""
+
+    lines: list[LogLine]
 
 
 class ControlProblem(_Control):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import HandlerKind
@@ -29,6 +30,11 @@ class InlineLauncher:
         self._cold_start_ms = cold_start_ms
         self._workers: dict[str, InlineWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def replace_handler(self, handler: Handler) -> None:
+        """Have the workers that are started from now on run another handler."""
+        self.handler = handler
+        self._surroundings = replace(self._surroundings, handler=handler)
 
     def start(self, worker_id: str) -> None:
         """Begin a worker's cold start."""

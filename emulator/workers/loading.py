@@ -35,19 +35,37 @@ def load_handler(source: object) -> Handler:
     if not isinstance(source, str | Path):
         raise HandlerError(f"a handler is a callable or a string like 'handler.py', not {source!r}")
     text = str(source)
-    place, _, function = text.rpartition(":") if _names_function(text) else (text, "", "")
+    place, function = parts_of(source)
     if place.endswith(".py"):
         return _from_file(place, function, text)
-    if not function:
-        raise HandlerError(
-            f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
-        )
     return _from_module(place, function, text)
 
 
-def _names_function(text: str) -> bool:
-    _, colon, function = text.rpartition(":")
-    return bool(colon) and function.isidentifier()
+def forget_project(folder: Path) -> None:
+    """Have a handler's neighbours in `folder` be read anew when they are imported again."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] in _NEVER_ASIDE or "site-packages" in file:
+            continue
+        if Path(file).resolve().is_relative_to(folder):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def parts_of(source: str | Path) -> tuple[str, str]:
+    """The file or module of a written handler, and its function; empty for a script.
+
+    :raises HandlerError: it is neither a file nor a module with a function.
+    """
+    text = str(source)
+    place, colon, function = text.rpartition(":")
+    if not (colon and function.isidentifier()):
+        place, function = text, ""
+    if not place.endswith(".py") and not function:
+        raise HandlerError(
+            f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
+        )
+    return place, function
 
 
 def _from_file(place: str, function: str, text: str) -> Handler:

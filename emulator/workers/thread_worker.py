@@ -153,8 +153,8 @@ class ThreadWorker(InlineWorker):
             self._gateway.cannot_stop(
                 self._id,
                 f"job {job_id} is over, but its handler is a sync function, which cannot be stopped in this"
-                " process: it is abandoned with its worker, and its late result will be dropped (process"
-                " workers can be killed; they come with a later version)",
+                " process: it is abandoned with its worker, and its late result will be dropped (a process"
+                " worker would be killed: --worker-kind process)",
             )
 
     def _hand_back_waiting(self) -> None:

@@ -283,6 +283,7 @@ async def test_the_openapi_document_has_every_operation():
         }  # fmt: skip
         assert {path.removeprefix("/_emulator/") for path in paths if path.startswith("/_emulator/")} == {
             "health", "ready", "clock", "clock/advance", "clock/freeze", "clock/resume", "reset",
+            "workers", "workers/{worker_id}", "workers/{worker_id}/logs", "jobs/{job_id}/logs",
         }  # fmt: skip
         assert set(paths["/v2/{endpoint_id}/status/{job_id}"]) == {"get", "post"}
 

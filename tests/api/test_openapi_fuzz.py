@@ -31,7 +31,11 @@ def each_operation_and_mode():
         for method, operation in methods.items():
             if (method, path) != FREEZE:
                 yield method, path, GenerationMode.POSITIVE
-                if "parameters" in operation or "requestBody" in operation:
+                if "requestBody" in operation or any(
+                    # Any text is a worker's id, so far as a schema can say.
+                    parameter["schema"].get("type") != "string" or "minLength" in parameter["schema"]
+                    for parameter in operation.get("parameters", ())
+                ):
                     yield method, path, GenerationMode.NEGATIVE
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 
 import pytest
 
@@ -18,8 +19,11 @@ def test_the_banner_says_what_is_served_and_how_to_reach_it(folder):
             f"images  {served.url}/v2/images",
             f"text  {served.url}/v2/text",
         ]
-        assert served.rows("handler") == ["script.py (sync)", "echo.py:handler (sync)"]
-        assert served.rows("workers") == ["inline, 0 to 3, QUEUE_DELAY 4 s, idle timeout 5 s"] * 2
+        assert served.rows("handler") == [
+            f"script.py (script, {sys.executable})",
+            f"echo.py:handler (function, {sys.executable})",
+        ]
+        assert served.rows("workers") == ["process, 0 to 3, QUEUE_DELAY 4 s, idle timeout 5 s"] * 2
         assert served.rows("clock") == ["real"]
         assert served.rows("docs") == [f"{served.url}/_emulator/docs"]
         assert f"  export RUNPOD_ENDPOINT_BASE_URL={served.url}/v2" in served.banner
@@ -127,7 +131,7 @@ def test_it_ends_in_spite_of_a_handler_that_does_not(folder):
         "        except asyncio.CancelledError:\n"
         "            pass\n"
     )
-    with serving(folder, "stubborn.py:handler") as served:
+    with serving(folder, "stubborn.py:handler", "--worker-kind", "inline") as served:
         job_id = served.post("/v2/local/run", {"input": 1})["id"]
         while served.get(f"/v2/local/status/{job_id}")["status"] == "IN_QUEUE":
             assert served.process.poll() is None
@@ -183,7 +187,7 @@ def test_serving_never_imports_the_runpod_sdk(folder):
         "    return [name for name in sys.modules if name.startswith(('runpod', 'boto', 'aiohttp'))]\n"
         "runpod.serverless.start({'handler': handler})\n"
     )
-    with serving(folder, "modules.py") as served:
+    with serving(folder, "modules.py", "--worker-kind", "inline") as served:
         assert served.post("/v2/local/runsync", {"input": 1})["output"] == []
 
 

@@ -1,12 +1,13 @@
 """Settings by option, variable and file, and what is said about wrong ones."""
 
 import socket
+import sys
 
 import pytest
 
 from tests.cli.command import run, serving
 
-ALWAYS_UP = "inline, 1 to 2, REQUEST_COUNT 7 jobs a worker, idle timeout 90 s"
+ALWAYS_UP = "process, 1 to 2, REQUEST_COUNT 7 jobs a worker, idle timeout 90 s"
 IN_EACH_WAY = {
     "option": (
         [
@@ -69,7 +70,7 @@ def test_every_setting_can_be_given_in_three_ways(folder, way):
     if file is not None:
         (folder / "emulator.toml").write_text(file)
     with serving(folder, *arguments, **variables) as served:
-        assert served.rows("handler") == ["echo.py:handler (sync)"]
+        assert served.rows("handler") == [f"echo.py:handler (function, {sys.executable})"]
         assert served.rows("workers") == [ALWAYS_UP]
         assert served.rows("clock") == ["frozen"]
         assert "  export RUNPOD_API_KEY=one-of-your-keys" in served.banner
@@ -98,6 +99,7 @@ def test_endpoints_come_from_options_and_tables(folder):
     (folder / "other.toml").write_text(
         """
         workers-max = 5
+        worker-kind = "inline"
         [endpoints.text]
         handler = "script.py"
         workers-max = 1
@@ -175,7 +177,10 @@ def refused(folder, *arguments, **variables):
         (["nothing.py"], "nothing.py: no such file (looked in "),
         (["echo.py"], "echo.py never calls runpod.serverless.start({'handler': …}): add the call, or name"),
         (["echo.py:other"], "echo.py:other: there is no other in it; it defines: handler"),
-        (["nothing:handler"], "nothing:handler needs the package 'nothing', which is not installed here"),
+        (
+            ["nothing:handler"],
+            f"nothing:handler needs the package 'nothing', which {sys.executable} does not have",
+        ),
         (
             ["echo"],
             "echo: name a file (handler.py), file and function (handler.py:handler) or module:function",
@@ -192,8 +197,8 @@ def refused(folder, *arguments, **variables):
         (["--scaler-value", "0"], "scaler_value is 0: it must be at least 1"),
         (["--rate-limit-scale", "0"], "rate_limit_scale is 0.0: it must be above 0"),
         (
-            ["--worker-kind", "process"],
-            "worker-kind process is not there yet: this version runs inline workers",
+            ["--python", "no-such-python"],
+            "python is 'no-such-python': there is no such interpreter: check --python",
         ),
         (["--endpoint", "a/b"], "'a/b' cannot be an endpoint id: use letters, digits and -_."),
         (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
@@ -262,7 +267,7 @@ def test_a_handler_that_does_not_load_is_shown_where_it_fails(folder):
     assert "SyntaxError: '(' was never closed" in ended.stderr
     assert "line 2" in ended.stderr
     (folder / "broken.py").write_text("import os\n\nos.environ['NO_SUCH_VARIABLE']\n")
-    ended = run(folder, "serve", "--port", "0", "broken.py")
+    ended = run(folder, "serve", "--port", "0", "broken.py", "--worker-kind", "inline")
     assert "line 3" in ended.stderr
     assert "KeyError: 'NO_SUCH_VARIABLE'" in ended.stderr
     assert "loading.py" not in ended.stderr

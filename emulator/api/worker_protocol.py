@@ -1,0 +1,216 @@
+"""The worker's side of an endpoint over HTTP: what the SDK's worker loop calls (wire.md 7)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from emulator.api.errors import error_reply
+from emulator.api.exchange import Reply
+from emulator.core.errors import MalformedRequest, WorkerGone
+from emulator.core.gateway import Gateway
+from emulator.core.json_text import NotJSON, encode
+from emulator.core.result import JobResult
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from emulator.api.auth import Access
+    from emulator.api.exchange import Call
+    from emulator.core.endpoint import Endpoint
+    from emulator.core.job import Job
+
+log = logging.getLogger("emulator.api")
+
+#: How long a poll is held; the SDK gives up after 90 s, and many a proxy sooner.
+POLL_HOLD_MS = 60_000
+#: A worker that is told to go away asks again at once.
+_GONE_HOLD_MS = 1_000
+_BATCH_MAX = 1_000
+RESULT_BODY_MIB = 100
+_WORKER_ID_MAX = 100
+
+
+class WorkerCall:
+    """A request of a worker."""
+
+    def __init__(self, call: Call, endpoint: Endpoint, ids: list[str]) -> None:
+        self.call = call
+        self.endpoint = endpoint
+        self.gateway = Gateway(endpoint)
+        # A URL template without a `?` makes the SDK append its parameters to the path.
+        *ids, last = ids
+        last, _, parameters = last.partition("&")
+        self.worker_id, self.job_id = (*ids, last, "")[:2]
+        self._appended = dict(parse_qsl(parameters, keep_blank_values=True))
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """A parameter of the URL."""
+        return self._appended.get(name) or self.call.query.get(name, default)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes from a worker that was started here, be it one that should be gone by now."""
+        return self.parameter("started") == "here"
+
+    async def fields(self) -> dict[str, Any]:
+        """The JSON object in the body, whatever its content type says; NaN and Infinity are let through.
+
+        :raises MalformedRequest: it is none, or too large.
+        """
+        body = await self.call.body(RESULT_BODY_MIB)
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise MalformedRequest(f"bad request: body: not valid JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise MalformedRequest('bad request: body: must be a JSON object like {"output": …}')
+        return fields
+
+
+async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access) -> Reply:
+    """The answer to one of the calls named in `WORKER_CALLS`."""
+    answer, id_count, methods = WORKER_CALLS[name]
+    if len(ids) != id_count:
+        return error_reply(404, f"no such operation: {call.path[:200]!r}")
+    asked = WorkerCall(call, endpoint, ids)
+    refusal = access.refusal(call.headers.get(b"authorization"))
+    if refusal and not asked.gateway.is_ours(asked.worker_id):
+        # A worker started here may send another key than it was given (wire.md 7).
+        return error_reply(401, refusal)
+    if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
+        return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")
+    if call.method not in methods:
+        return error_reply(405, f"{call.method} is not allowed here: use {', '.join(methods)}")
+    try:
+        with asked.gateway.contact(asked.worker_id):
+            return await answer(asked)
+    except WorkerGone:
+        return error_reply(400, "worker is going away")
+    except MalformedRequest as error:
+        return error_reply(400, str(error))
+    except NotJSON as error:
+        endpoint.notice("warning", f"what it sent was refused: {error}", worker_id=asked.worker_id)
+        return error_reply(400, f"bad request: body: {error}")
+
+
+async def job_take(asked: WorkerCall) -> Reply:
+    """One job, or 204 when none has come for a while."""
+    jobs = await _take(asked, 1)
+    return Reply(200, _job_text(jobs[0])) if jobs else Reply(204, b"")
+
+
+async def job_take_batch(asked: WorkerCall) -> Reply:
+    """Up to `batch_size` jobs, or 204 when none has come for a while."""
+    size = asked.parameter("batch_size", "1")
+    limit = min(int(size), _BATCH_MAX) if size.isascii() and size.isdigit() else 1
+    jobs = await _take(asked, max(limit, 1))
+    return Reply(200, b"[" + b",".join(map(_job_text, jobs)) + b"]") if jobs else Reply(204, b"")
+
+
+async def job_stop(asked: WorkerCall) -> Reply:
+    """The ids of jobs to stop, or 204 when there were none for a while."""
+    waiting = asked.gateway.next_stop_signals(asked.worker_id, hold_ms=POLL_HOLD_MS)
+    try:
+        job_ids = await asked.call.while_connected(waiting)
+    except WorkerGone:
+        # It is going away, or has not asked for its first job yet. After this answer it pauses for a second.
+        return Reply(204, b"")
+    return Reply(200, encode({"jobsToStop": job_ids})) if job_ids else Reply(204, b"")
+
+
+async def job_stream(asked: WorkerCall) -> Reply:
+    """A chunk of a job's stream."""
+    fields = await asked.fields()
+    chunk = fields.get("output", fields)
+    asked.gateway.push_chunk(asked.worker_id, asked.job_id, encode(chunk, "chunk"))
+    return Reply(200, b"{}")
+
+
+async def job_done(asked: WorkerCall) -> Reply:
+    """The end of a job, or how far it has come. The same result may come again."""
+    gateway, worker_id, job_id = asked.gateway, asked.worker_id, asked.job_id
+    try:
+        fields = await asked.fields()
+    except MalformedRequest as error:
+        gateway.finish(worker_id, job_id, JobResult(error=f"the worker's result was refused: {error}"))
+        raise
+    if fields.get("status") == "IN_PROGRESS":
+        gateway.report_progress(worker_id, job_id, encode(fields.get("output"), "progress"))
+        return Reply(200, b"{}")
+    try:
+        gateway.finish(worker_id, job_id, _result(fields))
+    except NotJSON as fault:
+        # The SDK takes a 400 for final; production leaves such a job to its time-out.
+        stop_worker = bool(fields.get("stopPod"))
+        gateway.finish(worker_id, job_id, JobResult(error=str(fault), stop_worker=stop_worker))
+        raise
+    return Reply(200, b"{}")
+
+
+async def ping(asked: WorkerCall) -> Reply:
+    """A sign of life, with the jobs in progress; or a last one, of a worker that is unfit."""
+    gateway, worker_id = asked.gateway, asked.worker_id
+    if asked.parameter("status") == "unhealthy":
+        check, reason = asked.parameter("check"), asked.parameter("reason")
+        gateway.complain(worker_id, f"fitness check {check!r} failed: {reason}")
+        return Reply(200, b"{}")
+    named = [job_id for job_id in asked.parameter("job_id").split(",") if job_id]
+    # The first ping comes before the first take, by which a worker makes itself known.
+    with suppress(WorkerGone):
+        gateway.heartbeat(
+            worker_id,
+            [*named, *gateway.just_delivered(worker_id)],
+            # The end of a process is seen at once, whatever the clock says.
+            missed_when_silent=not gateway.is_ours(worker_id),
+        )
+    return Reply(200, b"{}")
+
+
+_GET, _POST = ("GET", "POST"), ("POST",)
+#: How each call is answered, how many ids its path ends with, and its methods.
+WORKER_CALLS: dict[str, tuple[Callable[[WorkerCall], Awaitable[Reply]], int, tuple[str, ...]]] = {
+    "job-take": (job_take, 1, _GET),
+    "job-take-batch": (job_take_batch, 1, _GET),
+    "job-stop": (job_stop, 1, _GET),
+    "job-stream": (job_stream, 2, _POST),
+    "job-done": (job_done, 2, _POST),
+    "ping": (ping, 1, _GET),
+}
+
+
+async def _take(asked: WorkerCall, limit: int) -> list[Job]:
+    gateway, worker_id, clock = asked.gateway, asked.worker_id, asked.endpoint.clock
+    if not asked.is_ours:
+        gateway.meet(worker_id)
+    elif not gateway.is_ours(worker_id):
+        await asked.call.while_connected(clock.sleep(_GONE_HOLD_MS, "job-take"))
+        raise WorkerGone
+    with gateway.contact(worker_id):
+        return await asked.call.while_connected(
+            gateway.take(
+                worker_id,
+                limit=limit,
+                hold_ms=POLL_HOLD_MS,
+                holds_nothing=asked.parameter("job_in_progress") == "0",
+            )
+        )
+
+
+def _job_text(job: Job) -> bytes:
+    return encode(job.payload(), "job")
+
+
+def _result(fields: dict[str, Any]) -> JobResult:
+    """The end of a job as the worker tells it.
+
+    :raises NotJSON: it has NaN or Infinity, which only Python takes for JSON.
+    """
+    output_json = encode(fields["output"]) if "output" in fields else None
+    stop_worker = bool(fields.get("stopPod"))
+    if error := fields.get("error"):
+        return JobResult.of_error(error, output_json=output_json, stop_worker=stop_worker)
+    return JobResult(output_json=output_json, stop_worker=stop_worker)

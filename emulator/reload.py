@@ -1,0 +1,83 @@
+"""Takes up a handler's code when it is saved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.workers.handler import HandlerError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from emulator.emulator import Emulator
+
+log = logging.getLogger("emulator")
+
+#: An editor's several writes of one save come within this many real ms.
+_STEP_MS = 50
+
+
+@asynccontextmanager
+async def reloading(emulator: Emulator, *, enabled: bool) -> AsyncIterator[None]:
+    """While the body runs, reload an endpoint when a Python file of its handler's project is saved."""
+    projects = emulator.projects() if enabled else {}
+    if not projects:
+        yield
+        return
+    watching = asyncio.get_running_loop().create_task(_watch(emulator, projects))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(emulator: Emulator, projects: dict[str, Path]) -> None:
+    # Its native part takes a while to load, which the first answer need not wait for.
+    watchfiles = await asyncio.to_thread(__import__, "watchfiles")
+    deep = {folder for folder in projects.values() if folder not in _too_wide()}
+    flat = set(projects.values()) - deep
+    watches = [
+        _follow(emulator, projects, watchfiles.awatch(
+            *folders, watch_filter=watchfiles.PythonFilter(), step=_STEP_MS, recursive=recursive,
+            ignore_permission_denied=True,
+        ))
+        for folders, recursive in ((deep, True), (flat, False))
+        if folders
+    ]  # fmt: skip
+    await asyncio.gather(*watches)
+
+
+async def _follow(
+    emulator: Emulator, projects: dict[str, Path], changes: AsyncIterator[set[tuple[object, str]]]
+) -> None:
+    try:
+        async for change in changes:
+            _take_up(emulator, projects, {Path(path) for _, path in change})
+    except OSError as error:
+        log.warning("saved code is not taken up: the folder cannot be watched: %s", error)
+
+
+def _take_up(emulator: Emulator, projects: dict[str, Path], changed: set[Path]) -> None:
+    for endpoint_id, folder in projects.items():
+        files = {path for path in changed if path.is_relative_to(folder)}
+        if not files:
+            continue
+        names = ", ".join(sorted(str(path.relative_to(folder)) for path in files))
+        try:
+            emulator.reload(endpoint_id, files)
+        except HandlerError as error:
+            log.error("%s: %s changed and was not taken up, the old code goes on serving: %s",
+                      endpoint_id, names, error)  # fmt: skip
+        else:
+            log.info("%s: %s changed: new workers run the new code", endpoint_id, names)
+
+
+def _too_wide() -> set[Path]:
+    """Folders whose every subfolder is too much to watch."""
+    return {Path("/"), Path.home(), Path(tempfile.gettempdir()).resolve()}

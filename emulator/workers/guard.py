@@ -1,0 +1,104 @@
+"""Ends every process of a worker, and the workers of an emulator that was killed itself.
+
+Run as a program it stands beside the emulator: it is told over a pipe which workers there are, and when
+the pipe breaks it ends them. It is run by its path, so it imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+
+class Guard:
+    """The program beside the emulator, from the emulator's side. Windows has no process groups to end."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, worker_id: str, group: int) -> None:
+        """See to it that a worker does not outlive the emulator; `group` is its process group."""
+        self._tell(f"+ {group} {worker_id}\n")
+
+    def forget(self, worker_id: str, group: int) -> None:
+        """A worker has ended."""
+        self._tell(f"- {group} {worker_id}\n")
+
+    def close(self) -> None:
+        """Let the program end; what it still watches is ended by it."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.wait()
+
+    def _tell(self, line: str) -> None:
+        if sys.platform == "win32":
+            return
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                # What ends the emulator's process group must not end this.
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode())
+        except BrokenPipeError:
+            # Somebody has killed it; the workers can be ended without it as long as the emulator lives.
+            self._process.wait()
+            self._process = None
+
+
+def end_group(group: int) -> None:
+    """Kill all processes of a worker's group, its children unless they left it."""
+    if sys.platform == "win32":
+        return
+    # When none is left, or (macOS) only some that have ended and wait to be collected.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def end_strays(worker_id: str) -> None:
+    """Kill what a worker has started outside its group: it carries the worker's id in its environment.
+
+    Where there is no /proc (macOS) such processes cannot be found.
+    """
+    mark = f"RUNPOD_POD_ID={worker_id}".encode()
+    try:
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:
+        return
+    for number in numbers:
+        try:
+            with open(f"/proc/{number}/environ", "rb") as environment:
+                is_stray = mark in environment.read().split(b"\0")
+            if is_stray and number != os.getpid():
+                os.kill(number, signal.SIGKILL)
+        except OSError:
+            # It has ended, or is somebody else's.
+            continue
+
+
+def main() -> None:
+    """Watch until the emulator is gone, then end what it leaves."""
+    watched = set()
+    for line in sys.stdin:
+        sign, group, worker_id = line.split()
+        if sign == "+":
+            watched.add((int(group), worker_id))
+        else:
+            watched.discard((int(group), worker_id))
+    for group_number, worker_id in watched:
+        end_group(group_number)
+        end_strays(worker_id)
+
+
+if __name__ == "__main__":
+    main()

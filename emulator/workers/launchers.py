@@ -1,0 +1,88 @@
+"""Which launcher starts an endpoint's workers, and how it takes up changed code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.gateway import Gateway
+from emulator.workers.command import WorkerCommand, WorkerEnvironment
+from emulator.workers.handler import Handler
+from emulator.workers.inline import InlineLauncher
+from emulator.workers.loading import forget_project, load_handler, parts_of
+from emulator.workers.mock_worker import mock_worker
+from emulator.workers.preflight import check_command, check_syntax
+from emulator.workers.process import ProcessLauncher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from emulator.core.clock import Clock
+    from emulator.core.endpoint import Endpoint
+    from emulator.workers.guard import Guard
+
+Launcher: TypeAlias = InlineLauncher | ProcessLauncher
+
+
+def worker_kind(config: EndpointConfig) -> WorkerKind:
+    """Who really runs an endpoint's jobs: the built-in mock worker needs no process of its own."""
+    if config.handler is None and config.worker_kind is WorkerKind.PROCESS:
+        return WorkerKind.INLINE
+    return config.worker_kind
+
+
+def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
+    """A launcher of workers in this process.
+
+    :raises HandlerError: the handler cannot be loaded.
+    """
+    source = endpoint.config.handler
+    if isinstance(source, Handler):
+        handler = source
+    else:
+        handler = mock_worker(clock) if source is None else load_handler(source)
+    return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
+
+
+def process_launcher(
+    endpoint: Endpoint, command: WorkerCommand, clock: Clock, guard: Guard, *, url: str, api_key: str
+) -> ProcessLauncher:
+    """A launcher of worker processes, which reach the emulator at `url` with `api_key`."""
+    config = endpoint.config
+    environment = WorkerEnvironment(
+        endpoint_id=endpoint.id,
+        url=url,
+        api_key=api_key,
+        extra=dict(config.worker_env),
+        system_checks=config.system_checks,
+    )
+    return ProcessLauncher(
+        command, environment, Gateway(endpoint), clock, guard, cold_start_ms=config.cold_start_ms
+    )
+
+
+def project_of(config: EndpointConfig) -> Path | None:
+    """The folder of a handler and of what it imports from its project; None when it has none."""
+    if not isinstance(config.handler, str | Path):
+        return None
+    place, _ = parts_of(config.handler)
+    return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+
+
+def take_up_changes(launcher: Launcher, config: EndpointConfig, changed: Iterable[Path]) -> None:
+    """Have the workers that are started from now on run the code as it is now.
+
+    :raises HandlerError: it cannot be run; workers go on as they were.
+    """
+    if isinstance(launcher, ProcessLauncher):
+        if launcher.command.python == sys.executable:
+            for path in changed:
+                check_syntax(path)
+        check_command(launcher.command)
+        return
+    folder = project_of(config)
+    if folder is not None:
+        forget_project(folder)
+        launcher.replace_handler(load_handler(config.handler))
