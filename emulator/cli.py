@@ -178,6 +178,10 @@ def serve(
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
     for warning in unknown_variables(variables):
         log.warning(warning)
+    if handler is not None and handler.startswith("-"):
+        # After `serve --` the first argument stands where the handler would.
+        worker_args = [handler, *(worker_args or ())]
+        handler = os.environ.get("EMULATOR_HANDLER") or context.lookup_default("handler")
     try:
         defaults = EndpointConfig(
             worker_kind=worker_kind,

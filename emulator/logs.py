@@ -53,7 +53,7 @@ def log_event(event: Event) -> None:
         if log.isEnabledFor(logging.INFO) or event.job.status is JobStatus.FAILED:
             _log_job(event)
     elif isinstance(event, WorkerMoved):
-        if log.isEnabledFor(logging.INFO):
+        if log.isEnabledFor(logging.INFO) or event.lost:
             _log_worker(event)
     elif isinstance(event, WorkerWrote):
         if log.isEnabledFor(logging.INFO):
@@ -91,7 +91,9 @@ def _log_worker(event: WorkerMoved) -> None:
     after = "gone" if event.after is None else event.after
     steps = after if event.before is None else f"{event.before} → {after}"
     reason = f": {event.reason}" if event.reason else ""
-    log.info("%s worker %s %s%s", event.endpoint_id, event.worker_id, steps, reason, extra={"fields": fields})
+    level = logging.WARNING if event.lost else logging.INFO
+    told = f"{event.endpoint_id} worker {event.worker_id} {steps}{reason}"
+    log.log(level, "%s", told, extra={"fields": fields})
 
 
 def _log_line(event: WorkerWrote) -> None:

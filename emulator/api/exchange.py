@@ -120,8 +120,12 @@ class Call:
             more = message.get("more_body", False)
         return bytes(body)
 
-    async def while_connected(self, waiting: Coroutine[Any, Any, _T]) -> _T:
+    async def while_connected(
+        self, waiting: Coroutine[Any, Any, _T], *, listen_after_s: float = _LISTEN_AFTER_S
+    ) -> _T:
         """Wait for something on the client's behalf, for as long as there is a client.
+
+        A client that hangs up within the first `listen_after_s` real seconds is missed only after them.
 
         :raises ClientGone: it hung up.
         """
@@ -129,7 +133,7 @@ class Call:
         task = asyncio.current_task(loop)
         assert task is not None
         # Most answers are there sooner than a task that listens for the end of the connection.
-        listening = loop.call_later(_LISTEN_AFTER_S, self._listen, task)
+        listening = loop.call_later(listen_after_s, self._listen, task)
         try:
             return await waiting
         except asyncio.CancelledError:

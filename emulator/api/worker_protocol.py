@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import suppress
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from emulator.api.errors import error_reply
 from emulator.api.exchange import Reply
+from emulator.core.clock import next_round
 from emulator.core.errors import MalformedRequest, WorkerGone
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
@@ -30,6 +32,8 @@ POLL_HOLD_MS = 60_000
 #: A worker that is told to go away asks again at once.
 _GONE_HOLD_MS = 1_000
 _BATCH_MAX = 1_000
+#: The loop rounds from the end of a connection to the end of what was done for it.
+_ROUNDS_TO_HANG_UP = 3
 RESULT_BODY_MIB = 100
 _WORKER_ID_MAX = 100
 
@@ -170,7 +174,7 @@ async def ping(asked: WorkerCall) -> Reply:
     return Reply(200, b"{}")
 
 
-_GET, _POST = ("GET", "POST"), ("POST",)
+_GET, _POST = ("GET",), ("POST",)
 #: How each call is answered, how many ids its path ends with, and its methods.
 WORKER_CALLS: dict[str, tuple[Callable[[WorkerCall], Awaitable[Reply]], int, tuple[str, ...]]] = {
     "job-take": (job_take, 1, _GET),
@@ -190,14 +194,22 @@ async def _take(asked: WorkerCall, limit: int) -> list[Job]:
         await asked.call.while_connected(clock.sleep(_GONE_HOLD_MS, "job-take"))
         raise WorkerGone
     with gateway.contact(worker_id):
-        return await asked.call.while_connected(
-            gateway.take(
-                worker_id,
-                limit=limit,
-                hold_ms=POLL_HOLD_MS,
-                holds_nothing=asked.parameter("job_in_progress") == "0",
-            )
-        )
+        # A job must not be answered to a worker that has just hung up.
+        return await asked.call.while_connected(_taken(asked, limit), listen_after_s=0)
+
+
+async def _taken(asked: WorkerCall, limit: int) -> list[Job]:
+    """Jobs for the worker; they go back to the queue if it hangs up as they come."""
+    gateway, worker_id = asked.gateway, asked.worker_id
+    holds_nothing = asked.parameter("job_in_progress") == "0"
+    jobs = await gateway.take(worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing)
+    try:
+        for _ in range(_ROUNDS_TO_HANG_UP):
+            await next_round()
+    except asyncio.CancelledError:
+        gateway.hand_back(worker_id, [job.id for job in jobs])
+        raise
+    return jobs
 
 
 def _job_text(job: Job) -> bytes:

@@ -34,6 +34,8 @@ class WorkerMoved:
     after: WorkerState | None
     reason: str
     at_ms: int
+    #: It did not go by itself, nor was it told to: it crashed, or fell silent.
+    lost: bool = False
 
 
 @dataclass(slots=True)

@@ -158,25 +158,26 @@ class WorkerPool:
         if worker.complaint:
             reason, worker.complaint = f"{worker.complaint} ({reason})", ""
         if worker.external:
-            self.remove(worker, reason)
+            self.remove(worker, reason, lost=True)
             return
         if worker.replaces:
-            self.remove(worker, f"{reason}; the older code goes on serving")
+            self.remove(worker, f"the older code goes on serving: {reason}", lost=True)
             return
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
         worker.crashes += 1
         self._forget_work(worker)
         self._takers.dismiss(worker)
-        self._set_state(worker, WorkerState.UNHEALTHY, f"{reason}; restarting in {delay_ms} ms")
+        before, worker.state = worker.state, WorkerState.UNHEALTHY
+        self._tell(worker, before, worker.state, f"restarting in {delay_ms} ms: {reason}", lost=True)
         worker.restart_timer = self._clock.call_later(delay_ms, "worker restart", self._restart, worker)
 
-    def remove(self, worker: Worker, reason: str, *, kill: bool = False) -> None:
-        """End a worker: `kill` when it does not let go of a job by itself."""
+    def remove(self, worker: Worker, reason: str, *, kill: bool = False, lost: bool = False) -> None:
+        """End a worker: `kill` when it does not let go of a job by itself; `lost` when it died."""
         self._forget_work(worker)
         self._clock.cancel(worker.restart_timer)
         del self._workers[worker.id]
         self._takers.dismiss(worker)
-        self._tell(worker, worker.state, None, reason)
+        self._tell(worker, worker.state, None, reason, lost=lost)
         self._end_process(worker, kill=kill)
 
     def complain(self, worker: Worker, complaint: str) -> None:
@@ -273,6 +274,8 @@ class WorkerPool:
                 self.retire(older, "its code has changed")
                 if not older.busy:
                     self.remove(older, older.retiring)
+        if replaced:
+            self.adjust()
 
     def _park(self, worker: Worker) -> None:
         del self._workers[worker.id]
@@ -347,10 +350,17 @@ class WorkerPool:
         self._tell(worker, before, state, reason)
 
     def _tell(
-        self, worker: Worker, before: WorkerState | None, after: WorkerState | None, reason: str
+        self,
+        worker: Worker,
+        before: WorkerState | None,
+        after: WorkerState | None,
+        reason: str,
+        *,
+        lost: bool = False,
     ) -> None:
         worker.reason = reason
-        self._emit(WorkerMoved(self._endpoint_id, worker.id, before, after, reason, self._clock.now_ms()))
+        now_ms = self._clock.now_ms()
+        self._emit(WorkerMoved(self._endpoint_id, worker.id, before, after, reason, now_ms, lost))
 
 
 def _new_worker_id() -> str:

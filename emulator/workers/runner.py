@@ -319,12 +319,28 @@ def _load_function(source: str) -> Callable[[dict[str, Any]], Any]:
     return function  # type: ignore[no-any-return]
 
 
+def _load_failure(error: Exception) -> str:
+    """What the user's code raised while it was imported, without the frames that imported it."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<frozen")
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    return "".join(lines + traceback.format_exception_only(type(error), error)).rstrip()
+
+
 def main() -> None:
     """Load the function named on the command line and run it."""
     faults = _load_file(Path(__file__).resolve().parents[1] / "core" / "json_faults.py", "_json_faults")
     source = sys.argv[1]
     sys.argv = [source, *sys.argv[2:]]
-    Runner(_load_function(source), faults.why_not_json).run()
+    try:
+        function = _load_function(source)
+    except Exception as error:
+        print(_load_failure(error), file=sys.stderr)
+        sys.exit(1)
+    Runner(function, faults.why_not_json).run()
 
 
 if __name__ == "__main__":
