@@ -21,7 +21,27 @@ class Scale:
     #: How many clients wait in /runsync, and for how many seconds they are watched.
     waiters: int
     idle_s: float
+    #: How many jobs a worker of the real SDK is given one after the other, at about one a second.
+    sdk_jobs: int
 
 
-FULL = Scale(rounds=5, warm_up_s=0.5, load_s=2.0, starts=7, deep_queue=1_000_000, waiters=10_000, idle_s=5.0)
-QUICK = Scale(rounds=1, warm_up_s=0.3, load_s=1.0, starts=3, deep_queue=200_000, waiters=2_000, idle_s=2.0)
+FULL = Scale(
+    rounds=5,
+    warm_up_s=0.5,
+    load_s=2.0,
+    starts=7,
+    deep_queue=1_000_000,
+    waiters=10_000,
+    idle_s=5.0,
+    sdk_jobs=12,
+)
+QUICK = Scale(
+    rounds=1,
+    warm_up_s=0.3,
+    load_s=1.0,
+    starts=3,
+    deep_queue=200_000,
+    waiters=2_000,
+    idle_s=2.0,
+    sdk_jobs=4,
+)

@@ -61,13 +61,16 @@ DEV_SERVER = ServerKind(
 )
 
 
-def ours(*options: str) -> ServerKind:
+def ours(
+    *options: str, worker_kind: str = "inline", handler: str = ECHO_HANDLER, name: str = "ours"
+) -> ServerKind:
     """The emulator with the echo handler, its rate limits out of the way, and further options."""
     return ServerKind(
-        name="ours",
+        name=name,
         arguments=(
-            *("-m", "emulator", "serve", ECHO_HANDLER, "--port", "{port}", "--endpoint", "bench"),
-            *("--worker-kind", "inline", "--log-level", "warning", "--rate-limit-scale", "1000000", *options),
+            *("-m", "emulator", "serve", handler, "--port", "{port}", "--endpoint", "bench"),
+            *("--worker-kind", worker_kind, "--log-level", "warning"),
+            *("--rate-limit-scale", "1000000", *options),
         ),
         base_path="/v2/bench",
         headers={"Authorization": "Bearer bench"},

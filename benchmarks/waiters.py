@@ -84,9 +84,9 @@ async def _watch(server: Server, scale: Scale) -> list[Figure]:
     arrived_s = monotonic() - began
     await asyncio.sleep(_SETTLE_S)
     rss = process.memory_info().rss
-    cpu_before, watch_began = _cpu_s(process), monotonic()
+    cpu_before, watch_began = cpu_s(process), monotonic()
     await asyncio.sleep(scale.idle_s)
-    cpu_s, watched_s = _cpu_s(process) - cpu_before, monotonic() - watch_began
+    busy = (cpu_s(process) - cpu_before) / (monotonic() - watch_began)
     if news := _news(waiters):
         raise NotMeasured(f"not all clients waited{news}")
     stop_s = await asyncio.to_thread(server.stop)
@@ -96,7 +96,7 @@ async def _watch(server: Server, scale: Scale) -> list[Figure]:
         Figure(name="waiting clients", value=len(waiters), unit=""),
         Figure(name="all queued after", value=arrived_s, unit="s"),
         Figure(name="memory per waiting client", value=(rss - rss_before) / len(waiters) / 1024, unit="KiB"),
-        Figure(name="CPU while they wait", value=cpu_s / watched_s * 100, unit="%", target=Target.at_most(1)),
+        Figure(name="CPU while they wait", value=busy * 100, unit="%", target=Target.at_most(1)),
         Figure(name="SIGTERM to end", value=stop_s, unit="s"),
         Figure(name="of them answered at the end", value=answered / len(waiters) * 100, unit="%"),
     ]
@@ -130,7 +130,8 @@ def _news(waiters: list[Waiter]) -> str:
     return f"; {len(told)} heard something, such as {told[0]!r}" if told else ""
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
+    """Seconds of CPU that a process has used."""
     times = process.cpu_times()
     spent_s: float = times.user + times.system
     return spent_s
