@@ -33,30 +33,28 @@ class WorkerOutput:
         """The lines that are complete with these bytes, as far as they are kept."""
         told = self._begin_second() if real_seconds() - self._second_began_s >= 1 else []
         if not self._lines_left or not self._bytes_left:
-            self._drop(data)
+            self._dropped += len(data)
             return told
         kept = data[: self._bytes_left]
         self._bytes_left -= len(kept)
         *texts, unfinished = (self._unfinished + kept).split(b"\n", self._lines_left)
         self._lines_left -= len(texts)
+        told += map(self._line, texts)
         if not self._lines_left or not self._bytes_left:
-            self._drop(unfinished + data[len(kept) :])
+            self._dropped += len(unfinished) + len(data) - len(kept)
             unfinished = b""
-        if len(unfinished) > _LINE_MAX_BYTES:
-            texts.append(unfinished)
+            told.append(WorkerLine("[… the rest of this second's output is not shown]", self._stream))
+        elif len(unfinished) > _LINE_MAX_BYTES:
+            told.append(self._line(unfinished))
             unfinished = b""
         self._unfinished = unfinished
-        return told + [self._line(text) for text in texts]
+        return told
 
     def close(self) -> list[WorkerLine]:
         """What is left at the end of the stream."""
         left = [self._line(self._unfinished)] if self._unfinished else []
         self._unfinished = b""
         return self._begin_second() + left
-
-    def _drop(self, data: bytes) -> None:
-        self._unfinished = b""
-        self._dropped += len(data)
 
     def _begin_second(self) -> list[WorkerLine]:
         dropped, self._dropped = self._dropped, 0
@@ -65,7 +63,7 @@ class WorkerOutput:
         self._lines_left = _LINES_PER_SECOND
         if not dropped:
             return []
-        return [WorkerLine(f"[… {dropped} bytes that came too fast are not shown]", self._stream)]
+        return [WorkerLine(f"[… {dropped} bytes were not shown]", self._stream)]
 
     def _line(self, data: bytes) -> WorkerLine:
         text = data[:_LINE_MAX_BYTES].decode("utf-8", "replace").rstrip("\r")
