@@ -1,3 +1,7 @@
+# Two images from one build:
+#   docker build -t runpod-emulator .                      with the runpod SDK: handlers run in processes
+#   docker build -t runpod-emulator:slim --target slim .   the emulator alone: inline and external workers
+
 FROM python:3.12-slim AS builder
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -12,11 +16,15 @@ RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --quiet /dist/*.whl
 
 
-FROM python:3.12-slim
+FROM builder AS builder-sdk
+
+RUN pip --python /opt/venv/bin/python install --quiet "$(echo /dist/*.whl)[sdk]"
+
+
+FROM python:3.12-slim AS base
 
 # The emulator runs other people's handlers: leave nothing here that installs, and no rights.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip
-COPY --from=builder /opt/venv /opt/venv
 # For images that want the emulator beside their own packages: docs/docker.md.
 COPY --from=builder /dist /dist
 ENV PATH=/opt/venv/bin:$PATH \
@@ -41,3 +49,15 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s -
     CMD ["runpod-emulator", "healthcheck"]
 ENTRYPOINT ["runpod-emulator"]
 CMD ["serve"]
+
+
+FROM base AS slim
+
+COPY --from=builder /opt/venv /opt/venv
+# A script that imports runpod cannot run in a process of its own here; inline, a stand-in is there for it.
+ENV EMULATOR_WORKER_KIND=inline
+
+
+FROM base AS sdk
+
+COPY --from=builder-sdk /opt/venv /opt/venv

@@ -26,7 +26,7 @@ lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
 
 bench: .venv/installed-dev ## measure, beside the SDK's dev server and a bare ASGI app
 	$(BIN)/python -m benchmarks $(ARGS)

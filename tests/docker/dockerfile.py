@@ -1,4 +1,6 @@
-"""A Dockerfile read, and its builder's steps run in a folder, where there is no container engine."""
+"""A Dockerfile read, and its steps run in a folder, where there is no container engine."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -12,15 +14,25 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+_CHANGES_NO_FILE = {"ARG", "CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "STOPSIGNAL", "USER"}
 
 
 @dataclass
 class Stage:
-    """What is between one FROM and the next."""
+    """What is between one FROM and the next, on top of the stage it is from."""
 
     image: str
     name: str
-    steps: list[tuple[str, str]] = field(default_factory=list)
+    parent: Stage | None = None
+    own_steps: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        return [*(self.parent.steps if self.parent else ()), *self.own_steps]
+
+    @property
+    def base_image(self) -> str:
+        return self.parent.base_image if self.parent else self.image
 
     def arguments(self, instruction: str) -> list[str]:
         return [argument for name, argument in self.steps if name == instruction]
@@ -38,9 +50,15 @@ class Stage:
         """What ENV, LABEL or ARG sets."""
         return {name: value for argument in self.arguments(instruction) for name, value in _pairs(argument)}
 
+    def copied(self) -> dict[str, str]:
+        """The stage that each folder of another one comes from."""
+        copies = [re.fullmatch(r"--from=(\S+) (\S+) \2", argument) for argument in self.arguments("COPY")]
+        return {copy[2]: copy[1] for copy in copies if copy}
 
-def read_dockerfile(path: Path) -> list[Stage]:
-    stages: list[Stage] = []
+
+def read_dockerfile(path: Path) -> dict[str, Stage]:
+    """The stages by name, in their order."""
+    stages: dict[str, Stage] = {}
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if not line.strip():
@@ -48,14 +66,14 @@ def read_dockerfile(path: Path) -> list[Stage]:
         instruction, _, argument = line.partition(" ")
         if instruction == "FROM":
             image, _, name = argument.partition(" AS ")
-            stages.append(Stage(image, name))
+            stage = stages[name] = Stage(image, name, stages.get(image))
         else:
-            stages[-1].steps.append((instruction, argument.strip()))
+            stage.own_steps.append((instruction, argument.strip()))
     return stages
 
 
 class Root:
-    """A folder that stands for the image's `/`."""
+    """A folder that stands for an image's `/`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,15 +82,23 @@ class Root:
         """The text with the image's own absolute paths in this folder."""
         return re.sub(r"(?<![\w.])/(?=(src|dist|opt|app)\b)", f"{self.folder}/", text)
 
-    def run_steps(self, stage: Stage, **environment: str) -> None:
-        """Run a stage's instructions in order; this test's Python stands for the base image's."""
+    def files(self) -> list[Path]:
+        return sorted(self.folder.rglob("*"))
+
+    def run_steps(
+        self, steps: list[tuple[str, str]], context: Path, *, but: str = "", **environment: str
+    ) -> None:
+        """Run a stage's instructions in order; this test's Python stands for the base image's.
+
+        `but` is a command of the base image's own that is left out.
+        """
         environment = {
             "HOME": os.environ.get("HOME", "/"),
             "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
             **environment,
         }
         workdir = self.folder
-        for instruction, argument in stage.steps:
+        for instruction, argument in steps:
             if instruction == "ENV":
                 environment |= dict(_pairs(argument))
             elif instruction == "WORKDIR":
@@ -81,30 +107,32 @@ class Root:
             elif instruction == "COPY":
                 *sources, target = argument.split()
                 for source in sources:
-                    copy_from_context(source, workdir / target)
+                    copy_from_context(context, source, workdir / target)
+            elif instruction == "RUN":
+                if argument.split()[0] != but:
+                    command = ["/bin/sh", "-ec", self.place(argument)]
+                    subprocess.run(command, cwd=workdir, env=environment, timeout=120, check=True)
             else:
-                assert instruction == "RUN", f"{instruction} is not known here"
-                command = ["/bin/sh", "-ec", self.place(argument)]
-                subprocess.run(command, cwd=workdir, env=environment, timeout=120, check=True)
+                assert instruction in _CHANGES_NO_FILE, f"{instruction} is not known here"
 
 
 def _pairs(argument: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (word.partition("=") for word in shlex.split(argument))]
 
 
-def copy_from_context(source: str, target: Path) -> None:
+def copy_from_context(context: Path, source: str, target: Path) -> None:
     """COPY: a file into a folder, or a folder's content, without what .dockerignore leaves out."""
-    assert is_sent(source), f"COPY {source}: .dockerignore leaves it out"
-    if (PROJECT / source).is_dir():
-        shutil.copytree(PROJECT / source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    assert is_sent(context, source), f"COPY {source}: .dockerignore leaves it out"
+    if (context / source).is_dir():
+        shutil.copytree(context / source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
-        shutil.copy(PROJECT / source, target)
+        shutil.copy(context / source, target)
 
 
-def is_sent(path: str) -> bool:
+def is_sent(context: Path, path: str) -> bool:
     """Whether a top-level path is part of the build context; the last matching line counts."""
-    sent = True
-    for line in (PROJECT / ".dockerignore").read_text().splitlines():
+    sent, rules = True, context / ".dockerignore"
+    for line in rules.read_text().splitlines() if rules.exists() else ():
         pattern = line.removeprefix("!")
         if line and not line.startswith("#") and fnmatch(path, pattern):
             sent = line.startswith("!")
