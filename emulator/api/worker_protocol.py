@@ -187,11 +187,11 @@ WORKER_CALLS: dict[str, tuple[Callable[[WorkerCall], Awaitable[Reply]], int, tup
 
 
 async def _take(asked: WorkerCall, limit: int) -> list[Job]:
-    gateway, worker_id, clock = asked.gateway, asked.worker_id, asked.endpoint.clock
+    gateway, worker_id = asked.gateway, asked.worker_id
     if not asked.is_ours:
         gateway.meet(worker_id)
-    elif not gateway.is_ours(worker_id):
-        await asked.call.while_connected(clock.sleep(_GONE_HOLD_MS, "job-take"))
+    elif gateway.is_leaving(worker_id):
+        await asked.call.while_connected(gateway.linger(worker_id, _GONE_HOLD_MS))
         raise WorkerGone
     with gateway.contact(worker_id):
         # A job must not be answered to a worker that has just hung up.

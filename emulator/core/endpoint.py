@@ -36,6 +36,7 @@ CHUNKS_PER_READ = 200
 #: wire.md 3.
 ERROR_EXECUTION_TIMEOUT = "executionTimeout exceeded"
 ERROR_LOST_TWICE = "job timed out after 1 retries"
+_DID_NOT_STOP = "it did not stop a job"
 
 
 class Endpoint:
@@ -341,9 +342,16 @@ class Endpoint:
 
     def replace_worker(self, worker: Worker, reason: str) -> None:
         """A worker does not let go of a job it was told to stop: end it. Its other jobs are requeued."""
-        jobs = list(worker.jobs.values())
         self.notice("warning", reason, None, worker.id)
-        self.pool.remove(worker, "it did not stop a job", kill=True)
+        dies_slowly = worker.retiring == _DID_NOT_STOP or self.pool.kill(worker, _DID_NOT_STOP)
+        # Its other jobs run on until it is dead: nobody else may begin with them before that.
+        if not (dies_slowly and worker.jobs):
+            self.worker_ended(worker, _DID_NOT_STOP)
+
+    def worker_ended(self, worker: Worker, reason: str) -> None:
+        """A worker is gone through no fault of the jobs it has left: they are requeued."""
+        jobs = list(worker.jobs.values())
+        self.pool.remove(worker, reason)
         for job in jobs:
             self.requeue_blamelessly(job)
         self.pool.adjust()

@@ -160,6 +160,11 @@ class Gateway:
         if (worker := self._pool.get(worker_id)) is not None:
             self._endpoint.lose_worker(worker, reason)
 
+    def ended(self, worker_id: str) -> None:
+        """A worker that was to be killed is dead."""
+        if (worker := self._pool.get(worker_id)) is not None:
+            self._endpoint.worker_ended(worker, worker.retiring)
+
     def cannot_stop(self, worker_id: str, reason: str) -> None:
         """The worker cannot stop a job it was told to stop: it is to be replaced without waiting."""
         if (worker := self._pool.get(worker_id)) is not None:
@@ -176,6 +181,21 @@ class Gateway:
         """Whether the worker has asked for a job since it was started."""
         worker = self._pool.get(worker_id)
         return worker is not None and worker.state is not WorkerState.INITIALIZING
+
+    def is_leaving(self, worker_id: str) -> bool:
+        """Whether a worker that was started here is to get no more jobs, or is gone already."""
+        if self._pool.parked(worker_id) is not None:
+            return False
+        worker = self._pool.get(worker_id)
+        return worker is None or bool(worker.retiring) or worker.state is WorkerState.UNHEALTHY
+
+    async def linger(self, worker_id: str, hold_ms: int) -> None:
+        """Wait up to `hold_ms` for a leaving worker to be gone: told at once, it would ask again at once."""
+        clock, worker = self._endpoint.clock, self._pool.get(worker_id)
+        if worker is None:
+            await clock.sleep(hold_ms, "job-take")
+        else:
+            await worker.stop_called.wait(clock, hold_ms, "job-take")
 
     def meet(self, worker_id: str) -> None:
         """A worker makes itself known: one that nobody here has started joins."""

@@ -74,7 +74,7 @@ class WorkerPool:
         self._overdue_timer = None
         held = [job for worker in self for job in worker.jobs.values()]
         for worker in list(self):
-            self.remove(worker, "the endpoint is closing", kill=worker.busy)
+            self.end(worker, "the endpoint is closing", kill=worker.busy)
         self._drop_parked()
         self._launcher = None
         return held
@@ -139,7 +139,7 @@ class WorkerPool:
         if worker.busy:
             return
         if worker.retiring:
-            self.remove(worker, worker.retiring)
+            self.end(worker, worker.retiring)
             self.adjust()
             return
         worker.state = WorkerState.IDLE
@@ -171,14 +171,23 @@ class WorkerPool:
         self._tell(worker, before, worker.state, f"restarting in {delay_ms} ms: {reason}", lost=True)
         worker.restart_timer = self._clock.call_later(delay_ms, "worker restart", self._restart, worker)
 
-    def remove(self, worker: Worker, reason: str, *, kill: bool = False, lost: bool = False) -> None:
-        """End a worker: `kill` when it does not let go of a job by itself; `lost` when it died."""
+    def end(self, worker: Worker, reason: str, *, kill: bool = False) -> None:
+        """A worker is to go: `kill` when it does not let go of a job by itself."""
+        self.remove(worker, reason)
+        self._end_process(worker, kill=kill)
+
+    def remove(self, worker: Worker, reason: str, *, lost: bool = False) -> None:
+        """A worker is gone: `lost` when nobody here has ended it."""
         self._forget_work(worker)
         self._clock.cancel(worker.restart_timer)
         del self._workers[worker.id]
         self._takers.dismiss(worker)
         self._tell(worker, worker.state, None, reason, lost=lost)
-        self._end_process(worker, kill=kill)
+
+    def kill(self, worker: Worker, reason: str) -> bool:
+        """Have a worker ended that does not let go of a job; True when it is still there for a while."""
+        self.retire(worker, reason)
+        return self._end_process(worker, kill=True)
 
     def complain(self, worker: Worker, complaint: str) -> None:
         """A worker says that it is unfit, and is about to end."""
@@ -193,7 +202,7 @@ class WorkerPool:
         self._drop_parked()
         for worker in list(self):
             if worker.replaces:
-                self.remove(worker, "the code has changed again", kill=True)
+                self.end(worker, "the code has changed again", kill=True)
         older = [worker for worker in self if not worker.external]
         if older and self._launcher is not None:
             self._start_one(replaces=older)
@@ -273,7 +282,7 @@ class WorkerPool:
             if self.get(older.id) is older:
                 self.retire(older, "its code has changed")
                 if not older.busy:
-                    self.remove(older, older.retiring)
+                    self.end(older, older.retiring)
         if replaced:
             self.adjust()
 
@@ -290,13 +299,13 @@ class WorkerPool:
             worker.stop_called.notify()
             self._end_process(worker, kill=False)
 
-    def _end_process(self, worker: Worker, *, kill: bool) -> None:
+    def _end_process(self, worker: Worker, *, kill: bool) -> bool:
         if self._launcher is None or worker.external:
-            return
+            return False
         if kill:
-            self._launcher.kill(worker.id)
-        else:
-            self._launcher.stop(worker.id)
+            return self._launcher.kill(worker.id)
+        self._launcher.stop(worker.id)
+        return False
 
     def _restart(self, worker: Worker) -> None:
         worker.restart_timer = None
@@ -326,7 +335,7 @@ class WorkerPool:
             if self._config.flashboot:
                 self._park(worker)
             else:
-                self.remove(worker, f"idle for {self._config.idle_timeout_s:g} s")
+                self.end(worker, f"idle for {self._config.idle_timeout_s:g} s")
             # A worker that is slow to ask again may leave a job waiting.
             self.adjust()
 

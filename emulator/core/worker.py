@@ -36,8 +36,11 @@ class WorkerLauncher(Protocol):
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
 
-    def kill(self, worker_id: str) -> None:
-        """End a worker that does not let go of a job; whatever it still does is without effect."""
+    def kill(self, worker_id: str) -> bool:
+        """End a worker that does not let go of a job; whatever it still does is without effect.
+
+        True when that takes a while: the gateway is told by `ended` once it is over.
+        """
 
 
 class Worker:

@@ -47,9 +47,10 @@ class InlineLauncher:
         if worker := self._workers.pop(worker_id, None):
             worker.end()
 
-    def kill(self, worker_id: str) -> None:
+    def kill(self, worker_id: str) -> bool:
         """End a worker as far as that is possible in this process: what it runs is left to itself."""
         self.stop(worker_id)
+        return False
 
     async def close(self, patience_s: float) -> int:
         """End all workers; returns how many async ones were still running after `patience_s` real seconds."""

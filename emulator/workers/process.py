@@ -104,9 +104,10 @@ class ProcessLauncher:
         """End a worker that holds no job."""
         self._end(worker_id, _STOP_PATIENCE_S)
 
-    def kill(self, worker_id: str) -> None:
-        """End a worker that does not let go of a job, with all it has started."""
+    def kill(self, worker_id: str) -> bool:
+        """End a worker that does not let go of a job, with all it has started; that may take a while."""
         self._end(worker_id, _KILL_PATIENCE_S)
+        return True
 
     def process_id(self, worker_id: str) -> int | None:
         """The number of a worker's process; None when it has none."""
@@ -160,6 +161,8 @@ class ProcessLauncher:
             self._gateway.crashed(
                 worker.id, self._reason(worker.id, process.returncode or 0, outputs["stderr"])
             )
+        else:
+            self._gateway.ended(worker.id)
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)

@@ -39,6 +39,13 @@ async def waiting(job):
 """
 
 
+WAITS_FOR_A_FILE = """
+def until(job):
+    while not os.path.exists(job["input"]):
+        pass
+"""
+
+
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "handlers.py").write_text(HANDLER)
@@ -227,6 +234,29 @@ async def test_saved_code_takes_over_and_running_jobs_end_on_the_old(project):
         while before["workerId"] in {w["id"] for w in (await control(client, "/workers"))[1]["workers"]}:
             await client.clock.settle()
         assert (await client.runsync("two"))["output"] == "new code"
+
+
+async def test_a_worker_that_is_leaving_is_not_hurried_and_goes_when_its_job_is_done(project):
+    """The SDK asks again at once after a 400: a worker with several jobs at a time would spin."""
+    (project / "handlers.py").write_text(HANDLER + WAITS_FOR_A_FILE)
+    options = {"clock": VirtualClock()}
+    async with processes(project, "until", workers_max=1, options=options) as client:
+        job_id = await client.run(str(project / "go"))
+        while (await client.status(job_id))["status"] != "IN_PROGRESS":
+            await client.clock.settle()
+        worker_id = (await client.status(job_id))["workerId"]
+        client.emulator.reload("ep")
+        while len((await control(client, "/workers"))[1]["workers"]) < 2:
+            await client.clock.settle()
+        while (await client.workers()).get("initializing"):
+            await client.clock.settle()
+        asking = await client.begin("GET", f"/job-take/{worker_id}?started=here&job_in_progress=1")
+        await client.clock.advance(500)
+        assert not asking.done()
+        (project / "go").touch()
+        assert (await client.ended(job_id))["workerId"] == worker_id
+        assert (await asking).status_code == 400
+        assert worker_id not in {worker["id"] for worker in (await control(client, "/workers"))[1]["workers"]}
 
 
 async def test_code_that_is_not_python_is_refused_and_the_old_goes_on(project):

@@ -37,9 +37,10 @@ class ManualLauncher:
         self.alive.remove(worker_id)
         self.stopped.append(worker_id)
 
-    def kill(self, worker_id: str) -> None:
+    def kill(self, worker_id: str) -> bool:
         self.alive.remove(worker_id)
         self.killed.append(worker_id)
+        return False
 
 
 class Stage:

@@ -318,3 +318,53 @@ async def test_a_retry_on_the_worker_that_still_stops_it_is_a_life_of_its_own(st
     await stage.clock.advance(5_999)
     assert (job.status, stage.launcher.killed) == ("IN_PROGRESS", [])
     assert stage.finish(job)
+
+
+# A worker that takes a while to die
+
+
+@pytest.fixture
+def slow_death():
+    """A stage whose one worker holds two jobs, was told to stop the first, and did not."""
+    stage = Stage(workers_min=1, workers_max=1)
+    stage.launcher.kill = lambda worker_id: bool(stage.launcher.killed.append(worker_id)) or True
+    return stage
+
+
+async def hung(stage):
+    stopped, other = stage.submit(1), stage.submit(2)
+    await stage.take(stage.launcher.alive[0], limit=2)
+    stage.endpoint.cancel(stopped.id)
+    await stage.clock.advance(3_000)
+    return other
+
+
+async def test_its_other_jobs_are_requeued_when_it_is_dead_and_not_before(slow_death):
+    stage, [worker_id] = slow_death, slow_death.launcher.alive
+    other = await hung(stage)
+    assert stage.launcher.killed == [worker_id]
+    assert (other.status, stage.launcher.starts) == ("IN_PROGRESS", 1)
+    with pytest.raises(WorkerGone):
+        await stage.gateway.take(worker_id)
+    stage.gateway.ended(worker_id)
+    assert (other.status, other.retries, stage.launcher.starts) == ("IN_QUEUE", 0, 2)
+
+
+async def test_what_it_still_finishes_counts(slow_death):
+    stage, [worker_id] = slow_death, slow_death.launcher.alive
+    other = await hung(stage)
+    assert stage.finish(other)
+    assert (other.status, stage.launcher.starts) == ("COMPLETED", 2)
+    stage.gateway.ended(worker_id)
+    assert stage.launcher.starts == 2
+
+
+async def test_it_is_killed_once_however_many_jobs_it_keeps(slow_death):
+    stage, [worker_id] = slow_death, slow_death.launcher.alive
+    other = await hung(stage)
+    stage.endpoint.cancel(other.id)
+    await stage.clock.advance(3_000)
+    stage.gateway.ended(worker_id)
+    assert stage.launcher.killed == [worker_id]
+    assert stage.launcher.starts == 2
+    assert stage.workers() == {"initializing": 1}
