@@ -192,7 +192,7 @@ class WorkerPool:
     def complain(self, worker: Worker, complaint: str) -> None:
         """A worker says that it is unfit, and is about to end."""
         worker.complaint = complaint
-        if worker.external and not worker.busy:
+        if worker.external and worker.state is WorkerState.IDLE:
             self._set_state(worker, WorkerState.UNHEALTHY, complaint)
 
     def swap(self) -> None:

@@ -81,7 +81,7 @@ async def test_a_batch_brings_as_many_as_it_asks_for():
         assert [job["id"] for job in answer.json()] == ids[3:]
 
 
-@pytest.mark.parametrize("size", ["", "x", "0", "-1", "1.5"])
+@pytest.mark.parametrize("size", ["", "x", "0", "-1", "1.5", "9" * 5_000])
 async def test_a_batch_of_no_size_is_one_job(size):
     async with external() as client:
         ids = [await client.run(n) for n in range(2)]
