@@ -18,8 +18,8 @@ help: ## say what there is
 run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [ARGS="--port 9000"]
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
-test: .venv/installed-dev $(NODE_MODULES) ## run all tests: make test [ARGS="-k webhook"]
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .
