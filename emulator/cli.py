@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from emulator.settings import (
     clock_of,
     duration_ms,
     endpoints_of,
+    interpreter,
     read_config_file,
     unknown_variables,
     worker_env,
@@ -185,7 +185,7 @@ def serve(
     try:
         defaults = EndpointConfig(
             worker_kind=worker_kind,
-            python=_interpreter(python),
+            python=interpreter(python) if python else None,
             worker_env=worker_env(),
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
@@ -244,19 +244,6 @@ async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool) -> N
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _interpreter(python: str | None) -> str | None:
-    """The interpreter's path; a bare name is looked up as a shell would.
-
-    :raises ConfigError: there is none.
-    """
-    if not python:
-        return None
-    found = shutil.which(python)
-    if found is None:
-        raise ConfigError(f"python is {python!r}: there is no such interpreter: check --python")
-    return str(Path(found).absolute())
 
 
 def _on_stop_signals(stop: Callable[[], object]) -> None:

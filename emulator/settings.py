@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -79,6 +80,18 @@ def _whole_number(value: object) -> int:
     return value
 
 
+def interpreter(python: str) -> str:
+    """The full path of a Python; a bare name is looked up as a shell would.
+
+    :raises ConfigError: there is none.
+    """
+    found = shutil.which(python)
+    if found is None:
+        raise ConfigError(f"python is {python!r}: there is no such interpreter")
+    # Not resolved: a virtual environment's Python is a link.
+    return str(Path(found).absolute())
+
+
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("it must be true or false")
@@ -110,7 +123,7 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "worker-kind": ("worker_kind", str),
     "flashboot": ("flashboot", _truth),
     "system-checks": ("system_checks", _truth),
-    "python": ("python", str),
+    "python": ("python", lambda value: interpreter(str(value))),
     "args": ("worker_args", _texts),
     "env": ("worker_env", _variables),
 }
@@ -167,6 +180,8 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
     for table in (options, *(table for table in endpoints.values() if isinstance(table, dict))):
         if isinstance(handler := table.get("handler"), str):
             table["handler"] = _from_folder(path.parent, handler)
+        if isinstance(python := table.get("python"), str) and "/" in python:
+            table["python"] = str(path.parent / python)
     for name in options.keys() - set(known):
         hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
         raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")

@@ -62,6 +62,17 @@ def test_a_function_needs_neither_the_emulator_nor_the_sdk_where_it_runs(folder,
         assert served.post("/v2/local/runsync", {"input": 1})["output"] == str(bare_python.parents[1])
 
 
+def test_an_interpreter_in_the_file_is_found_from_there(folder, bare_python):
+    (folder / "where.py").write_text("import sys\ndef handler(job):\n    return sys.prefix\n")
+    (folder / "sub").mkdir()
+    python = os.path.relpath(bare_python, folder / "sub")
+    (folder / "sub" / "my.toml").write_text(
+        f'[endpoints.ep]\nhandler = "../where.py:handler"\npython = "{python}"\n'
+    )
+    with serving(folder, "--config", "sub/my.toml") as served:
+        assert served.post("/v2/ep/runsync", {"input": 1})["output"] == str(bare_python.parents[1])
+
+
 def test_a_script_whose_interpreter_has_no_sdk_is_refused_with_what_to_do(folder, bare_python):
     ended = run(folder, "serve", "--port", "0", "script.py", "--python", str(bare_python))
     assert ended.returncode == 1

@@ -198,7 +198,7 @@ def refused(folder, *arguments, **variables):
         (["--rate-limit-scale", "0"], "rate_limit_scale is 0.0: it must be above 0"),
         (
             ["--python", "no-such-python"],
-            "python is 'no-such-python': there is no such interpreter: check --python",
+            "python is 'no-such-python': there is no such interpreter",
         ),
         (["--endpoint", "a/b"], "'a/b' cannot be an endpoint id: use letters, digits and -_."),
         (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
