@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -150,11 +151,13 @@ def _sdk_worker(server: Server) -> Iterator[None]:
         env={**os.environ, **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as worker:
         try:
             yield
         finally:
-            worker.kill()
+            # The SDK sends its heartbeats from a second process.
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 async def _watch_idle(server: Server, scale: Scale) -> list[Figure]:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import venv
@@ -176,14 +177,17 @@ def test_what_the_banner_says_makes_any_process_a_worker(folder):
         start = served.banner.index(next(line for line in served.banner if "RUNPOD_WEBHOOK_GET_JOB" in line))
         variables = " ".join(line.strip() for line in served.banner[start : start + 6])
         command = f"exec env {variables} {sys.executable} -u script.py"
-        with subprocess.Popen(["sh", "-c", command], cwd=folder, env=environment()) as worker:
+        with subprocess.Popen(
+            ["sh", "-c", command], cwd=folder, env=environment(), start_new_session=True
+        ) as worker:
             try:
                 body = served.post("/v2/local/runsync", {"input": 7})
                 assert body["output"]["script"] == 7
                 assert body["workerId"] == "any-name-of-its-own"
                 assert served.get("/v2/local/health")["workers"]["idle"] == 1
             finally:
-                worker.kill()
+                # The SDK sends its heartbeats from a second process.
+                os.killpg(worker.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
