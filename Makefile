@@ -19,7 +19,7 @@ run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
 test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from emulator.api.errors import error_reply
 from emulator.api.exchange import Reply
 from emulator.core.clock import next_round
-from emulator.core.errors import MalformedRequest, WorkerGone
+from emulator.core.errors import JobNotFound, MalformedRequest, WorkerGone
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
@@ -32,6 +32,9 @@ POLL_HOLD_MS = 60_000
 #: A worker that is told to go away asks again at once.
 _GONE_HOLD_MS = 1_000
 _BATCH_MAX = 1_000
+#: The SDK looks ten times a second for jobs that have come, and drops a stop signal for one it has not
+#: begun with: such a signal is held back for so many real ms.
+_BEGUN_WITHIN_MS = 300
 #: The loop rounds from the end of a connection to the end of what was done for it.
 _ROUNDS_TO_HANG_UP = 3
 RESULT_BODY_MIB = 100
@@ -123,7 +126,11 @@ async def job_stop(asked: WorkerCall) -> Reply:
     except WorkerGone:
         # It is going away, or has not asked for its first job yet. After this answer it pauses for a second.
         return Reply(204, b"")
-    return Reply(200, encode({"jobsToStop": job_ids})) if job_ids else Reply(204, b"")
+    if not job_ids:
+        return Reply(204, b"")
+    if any(_has_just_begun(asked.endpoint, job_id) for job_id in job_ids):
+        await next_round(_BEGUN_WITHIN_MS / 1000)
+    return Reply(200, encode({"jobsToStop": job_ids}))
 
 
 async def job_stream(asked: WorkerCall) -> Reply:
@@ -210,6 +217,13 @@ async def _taken(asked: WorkerCall, limit: int) -> list[Job]:
         gateway.hand_back(worker_id, [job.id for job in jobs])
         raise
     return jobs
+
+
+def _has_just_begun(endpoint: Endpoint, job_id: str) -> bool:
+    with suppress(JobNotFound):
+        started_ms = endpoint.get(job_id).started_ms
+        return started_ms is not None and endpoint.clock.now_ms() - started_ms < _BEGUN_WITHIN_MS
+    return False
 
 
 def _job_text(job: Job) -> bytes:

@@ -10,13 +10,16 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import end_group, end_strays
 from emulator.workers.worker_output import WorkerOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.core.clock import Clock
+    from emulator.core.events import WorkerLine
     from emulator.core.gateway import Gateway
     from emulator.workers.command import WorkerCommand, WorkerEnvironment
     from emulator.workers.guard import Guard
@@ -26,25 +29,46 @@ _STOP_PATIENCE_S = 5.0
 _KILL_PATIENCE_S = 2.0
 #: Real seconds for the last output of a process that has ended.
 _LAST_OUTPUT_S = 0.5
-_READ_BYTES = 256 * 1024
 #: How much of what a worker wrote last is quoted as the reason of its end.
 _LINES_QUOTED = 5
+_T = TypeVar("_T")
 
 
-class WorkerProcess:
-    """One process, from its cold start until nothing is left of it."""
+class WorkerProcess(asyncio.SubprocessProtocol):
+    """One process, from its cold start until nothing is left of it.
 
-    def __init__(self, worker_id: str) -> None:
+    Its exit is heard of as such: asyncio's own `Process.wait` may wait for the pipes as well, which a child
+    can hold open.
+    """
+
+    def __init__(self, worker_id: str, wrote: Callable[[str, list[WorkerLine]], None]) -> None:
         self.id = worker_id
-        self.process: asyncio.subprocess.Process | None = None
+        self.transport: asyncio.SubprocessTransport | None = None
         #: Its end has been asked for here: it is no crash.
         self.ending = False
+        self.exited = asyncio.Event()
+        #: Both its pipes are closed: all it wrote has been read.
+        self.silent = asyncio.Event()
+        self._wrote = wrote
+        self._outputs = {1: WorkerOutput("stdout"), 2: WorkerOutput("stderr")}
+        self._open_pipes = set(self._outputs)
         self._killer: asyncio.TimerHandle | None = None
+
+    @property
+    def process_id(self) -> int | None:
+        """Its number; None before it is there and once it has ended."""
+        transport = self.transport
+        return None if transport is None or self.exited.is_set() else transport.get_pid()
+
+    @property
+    def last_errors(self) -> list[str]:
+        """The last lines of its standard error."""
+        return [line for line in self._outputs[2].last_lines if line.strip()][-_LINES_QUOTED:]
 
     def end(self, patience_s: float) -> None:
         """SIGTERM, and after `patience_s` real seconds SIGKILL for it and all it has started."""
         self.ending = True
-        if self.process is None or self.process.returncode is not None:
+        if self.process_id is None:
             return
         self._signal(signal.SIGTERM)
         if self._killer is not None:
@@ -54,21 +78,41 @@ class WorkerProcess:
     def kill(self) -> None:
         """SIGKILL, at once."""
         self.ending = True
-        if self.process is not None and self.process.returncode is None:
-            end_group(self.process.pid)
+        if (process_id := self.process_id) is not None:
+            end_group(process_id)
             if sys.platform == "win32":
                 self._signal(signal.SIGTERM)
 
-    def ended(self) -> None:
-        """It is gone: nobody need be killed any more."""
+    def close(self) -> None:
+        """Let go of what is left of it here."""
         if self._killer is not None:
             self._killer.cancel()
+        if self.transport is not None:
+            self.transport.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
+        assert self.transport is not None
         # When it has just ended, and its exit is about to be noticed.
         with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            self.transport.send_signal(number)
+
+    # What asyncio tells
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """It has written something."""
+        self._wrote(self.id, self._outputs[fd].feed(data))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """It has closed a pipe."""
+        if fd in self._open_pipes:
+            self._open_pipes.discard(fd)
+            self._wrote(self.id, self._outputs[fd].close())
+            if not self._open_pipes:
+                self.silent.set()
+
+    def process_exited(self) -> None:
+        """It has ended; its children may be left."""
+        self.exited.set()
 
 
 class ProcessLauncher:
@@ -95,7 +139,7 @@ class ProcessLauncher:
 
     def start(self, worker_id: str) -> None:
         """Begin a worker's cold start."""
-        worker = self._processes[worker_id] = WorkerProcess(worker_id)
+        worker = self._processes[worker_id] = WorkerProcess(worker_id, self._gateway.wrote)
         task = asyncio.get_running_loop().create_task(self._live(worker))
         self._tasks[task] = worker
         task.add_done_callback(self._tasks.pop)
@@ -112,7 +156,7 @@ class ProcessLauncher:
     def process_id(self, worker_id: str) -> int | None:
         """The number of a worker's process; None when it has none."""
         worker = self._processes.get(worker_id)
-        return None if worker is None or worker.process is None else worker.process.pid
+        return None if worker is None else worker.process_id
 
     async def close(self, patience_s: float) -> int:
         """End all workers, after `patience_s` real seconds by force; returns how many are left (none)."""
@@ -131,46 +175,37 @@ class ProcessLauncher:
         if worker is None:
             return
         worker.end(patience_s)
-        if worker.process is None:
+        if worker.transport is None:
             for task in [task for task, of in self._tasks.items() if of is worker]:
                 task.cancel()
 
     async def _live(self, worker: WorkerProcess) -> None:
         if self._cold_start_ms:
             await self._clock.sleep(self._cold_start_ms, "cold start")
-        process = await self._start_process(worker)
-        if process is None:
+        process_id = await self._start_process(worker)
+        if process_id is None:
             return
-        assert process.stdout is not None
-        assert process.stderr is not None
-        outputs = {name: WorkerOutput(name) for name in ("stdout", "stderr")}
-        readers = [
-            asyncio.ensure_future(self._read(worker.id, stream, outputs[name]))
-            for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
-        ]
-        await process.wait()
-        worker.ended()
-        end_group(process.pid)
+        await worker.exited.wait()
+        end_group(process_id)
         # What has left the group may hold the pipes open; and it must be gone before a worker with the
         # same id is started.
         await asyncio.to_thread(end_strays, worker.id)
-        self._guard.forget(worker.id, process.pid)
-        await asyncio.wait(readers, timeout=_LAST_OUTPUT_S)
+        self._guard.forget(worker.id, process_id)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(worker.silent.wait(), _LAST_OUTPUT_S)
         if self._processes.get(worker.id) is worker:
             del self._processes[worker.id]
-            self._gateway.crashed(
-                worker.id, self._reason(worker.id, process.returncode or 0, outputs["stderr"])
-            )
+            self._gateway.crashed(worker.id, self._reason(worker))
         else:
             self._gateway.ended(worker.id)
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        worker.close()
 
-    async def _start_process(self, worker: WorkerProcess) -> asyncio.subprocess.Process | None:
+    async def _start_process(self, worker: WorkerProcess) -> int | None:
+        """Start the process; its number, or None when it cannot be started."""
         # The pipes and the new process must not be lost to a cancellation half-way.
         starting = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: worker,
                 *self.command.arguments,
                 cwd=self.command.folder,
                 env=self._environment.variables(worker.id),
@@ -181,43 +216,38 @@ class ProcessLauncher:
             )
         )
         try:
-            process = await _see_through(starting)
+            transport, _ = await _see_through(starting)
         except (OSError, ValueError) as error:
             if self._processes.get(worker.id) is worker:
                 del self._processes[worker.id]
                 self._gateway.crashed(worker.id, f"{self.command.python} cannot be started: {error}")
             return None
-        worker.process = process
-        self._guard.watch(worker.id, process.pid)
+        worker.transport, process_id = transport, transport.get_pid()
+        self._guard.watch(worker.id, process_id)
         if worker.ending:
             worker.kill()
-        return process
+        return process_id
 
-    async def _read(self, worker_id: str, stream: asyncio.StreamReader, output: WorkerOutput) -> None:
-        while data := await stream.read(_READ_BYTES):
-            self._gateway.wrote(worker_id, output.feed(data))
-        self._gateway.wrote(worker_id, output.close())
-
-    def _reason(self, worker_id: str, code: int, stderr: WorkerOutput) -> str:
+    def _reason(self, worker: WorkerProcess) -> str:
+        assert worker.transport is not None
+        code = worker.transport.get_returncode() or 0
         reason = f"its process ended with exit code {code}"
         if code < 0:
             name = _signal_name(-code)
             reason = f"its process was killed by {name}"
             reason += " (was it out of memory?)" if name == "SIGKILL" else ""
-        elif code == 0 and self.command.is_script and not self._gateway.is_up(worker_id):
+        elif code == 0 and self.command.is_script and not self._gateway.is_up(worker.id):
             reason += (
                 " and never asked for a job: does the script call runpod.serverless.start({'handler': …})?"
                 f" To serve one of its functions, name it: {self.command.name}:handler"
             )
-        if quoted := [line for line in stderr.last_lines if line.strip()][-_LINES_QUOTED:]:
+        if quoted := worker.last_errors:
             reason += "; it wrote: " + " | ".join(quoted)
         return reason
 
 
-async def _see_through(
-    starting: asyncio.Future[asyncio.subprocess.Process],
-) -> asyncio.subprocess.Process:
-    """The new process, even if this task is cancelled meanwhile: its end is the caller's to see to."""
+async def _see_through(starting: asyncio.Future[_T]) -> _T:
+    """Its result, even if this task is cancelled meanwhile: its end is the caller's to see to."""
     while True:
         try:
             return await asyncio.shield(starting)

@@ -1,0 +1,163 @@
+"""The same handlers behind every kind of worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from anyio.from_thread import start_blocking_portal
+
+from emulator import Emulator, EndpointConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+PATIENCE_S = 60
+KEY = {"authorization": "x"}
+
+_ALL_FORMS = "handlers_of_all_forms"
+#: Per endpoint the module and function it runs, and what a script gives to `start` beside it.
+FORMS = {
+    "sync": (_ALL_FORMS, "sync", ""),
+    "async": (_ALL_FORMS, "asynchronous", ""),
+    "generator": (_ALL_FORMS, "generator", ""),
+    "async-generator": (_ALL_FORMS, "async_generator", ""),
+    "aggregate": (_ALL_FORMS, "async_generator", "'return_aggregate_stream': True"),
+    "several": (_ALL_FORMS, "several", "'concurrency_modifier': lambda now: 8"),
+    "refresh": (_ALL_FORMS, "sync", "'refresh_worker': True"),
+    "progress": ("handler_with_progress", "handler", ""),
+}
+SCRIPT = """\
+import runpod
+import {module}
+if __name__ == "__main__":
+    runpod.serverless.start({{"handler": {module}.{function}, {options}}})
+"""
+
+
+class Workers:
+    """An emulator whose endpoints, one for each form, have one worker of one kind."""
+
+    def __init__(self, kind: str, url: str, http: httpx.Client, folder: Path, ended: ExitStack) -> None:
+        self.kind = kind
+        self.url = url
+        self.http = http
+        self._folder = folder
+        self._ended = ended
+        self._started: set[str] = set()
+
+    def run(self, form: str, input: object, **fields: object) -> str:
+        """Submit a job; returns its id."""
+        self._have_worker(form)
+        return self._ask("POST", f"/v2/{form}/run", json={"input": input, **fields})["id"]
+
+    def ended(self, form: str, job_id: str) -> dict[str, Any]:
+        """The job, once it has ended."""
+        return self._ask("GET", f"/v2/{form}/status-sync/{job_id}")
+
+    def runsync(self, form: str, input: object, **fields: object) -> dict[str, Any]:
+        return self.ended(form, self.run(form, input, **fields))
+
+    def status(self, form: str, job_id: str) -> dict[str, Any]:
+        return self._ask("GET", f"/v2/{form}/status/{job_id}")
+
+    def in_progress(self, form: str, job_id: str) -> dict[str, Any]:
+        """The job, once a worker has it."""
+        while (body := self.status(form, job_id))["status"] == "IN_QUEUE":
+            pass
+        return body
+
+    def cancel(self, form: str, job_id: str) -> str:
+        return self._ask("POST", f"/v2/{form}/cancel/{job_id}")["status"]
+
+    def chunks(self, form: str, job_id: str) -> list[Any]:
+        """All that /stream gives, to the end."""
+        chunks: list[Any] = []
+        while True:
+            body = self._ask("GET", f"/v2/{form}/stream/{job_id}")
+            chunks += [item["output"] for item in body["stream"]]
+            if body["status"] not in ("IN_QUEUE", "IN_PROGRESS"):
+                return chunks
+
+    def health(self, form: str) -> dict[str, Any]:
+        return self._ask("GET", f"/v2/{form}/health")
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        answer = self.http.request(method, path, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _have_worker(self, form: str) -> None:
+        """An external worker is started by whoever wants one."""
+        if self.kind == "external" and form not in self._started:
+            self._started.add(form)
+            script = self._folder / f"{form}.py"
+            self._ended.enter_context(external_worker(self.url, form, script, f"test-{form}"))
+
+
+@contextmanager
+def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
+    """Serve every form by workers of a kind: inline, function, script or external."""
+    for form, (module, function, options) in FORMS.items():
+        shutil.copy(HERE / f"{module}.py", folder)
+        text = SCRIPT.format(module=module, function=function, options=options)
+        (folder / f"{form}.py").write_text(text)
+    endpoints = {
+        form: EndpointConfig(
+            handler=f"{folder}/{module}.py:{function}" if kind == "function" else f"{folder}/{form}.py",
+            worker_kind={"function": "process", "script": "process"}.get(kind, kind),
+            workers_max=1,
+            idle_timeout_s=600,
+        )
+        for form, (module, function, _) in FORMS.items()
+    }
+    emulator = Emulator(endpoints, rate_limits=False)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(emulator),
+        portal.wrap_async_context_manager(emulator.serve()) as url,
+        httpx.Client(base_url=url, headers=KEY, trust_env=False, timeout=PATIENCE_S) as http,
+        ExitStack() as ended,
+    ):
+        yield Workers(kind, url, http, folder, ended)
+
+
+@contextmanager
+def external_worker(url: str, endpoint_id: str, script: Path, worker_id: str) -> Iterator[int]:
+    """A script with the real SDK, started by nobody the emulator knows (wire.md 7); gives its process id."""
+    base = f"{url}/v2/{endpoint_id}"
+    variables = {
+        "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
+        "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=none",
+        "RUNPOD_PING_INTERVAL": "1000",
+        "RUNPOD_AI_API_KEY": "x",
+        "RUNPOD_ENDPOINT_ID": endpoint_id,
+        "RUNPOD_POD_ID": worker_id,
+        "RUNPOD_POD_HOSTNAME": worker_id,
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true",
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+    with subprocess.Popen(
+        [sys.executable, "-u", str(script)],
+        cwd=script.parent,
+        env={**inherited, **variables, "NO_PROXY": "*"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process.pid
+        finally:
+            # The SDK sends its heartbeats from a second process.
+            os.killpg(process.pid, signal.SIGKILL)
