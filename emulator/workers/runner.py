@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import urlencode, urlsplit
@@ -249,10 +250,10 @@ class Runner:
 
     def _raised(self, error: Exception) -> dict[str, Any]:
         """The result for what a handler raised, in the SDK's form."""
-        traceback.print_exception(type(error), error, _handlers_part(error))
+        _show(_traceback_of(error))
         info = {
             "error_type": str(type(error)),
-            "error_message": str(error),
+            "error_message": _message_of(error),
             "error_traceback": _traceback_of(error),
             "hostname": os.environ.get("RUNPOD_POD_HOSTNAME", "unknown"),
             "worker_id": self._worker_id,
@@ -283,17 +284,27 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _stream_raised(error: Exception) -> dict[str, Any]:
-    traceback.print_exception(type(error), error, _handlers_part(error))
-    return {"error": f"handler: {error} \ntraceback: {_traceback_of(error)}"}
+    _show(_traceback_of(error))
+    return {"error": f"handler: {_message_of(error)} \ntraceback: {_traceback_of(error)}"}
 
 
-def _handlers_part(error: Exception) -> Any:
-    """The traceback from the handler's own frame on."""
-    return error.__traceback__.tb_next if error.__traceback__ is not None else None
+def _message_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<its message cannot be shown: {type(failure).__name__}>"
 
 
 def _traceback_of(error: Exception) -> str:
-    return "".join(traceback.format_exception(type(error), error, _handlers_part(error)))
+    """The traceback from the handler's own frame on."""
+    handlers_part = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    return "".join(traceback.format_exception(type(error), error, handlers_part))
+
+
+def _show(text: str) -> None:
+    """Write to standard error, unless the handler has closed it."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
 
 
 def _sdk_version() -> str:

@@ -1,0 +1,145 @@
+"""Handlers that do what they should not. A job's input is the name of the misdeed, or has it as `do`."""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def handler(job):
+    do, path = job["input"]["do"], job["input"].get("path", "")
+    return globals()[do](path)
+
+
+async def swallows_cancellation(job):
+    if job["input"]["do"] == "well":
+        return "well"
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+
+def stream(job):
+    yield from range(3)
+    raise RuntimeError("after three")
+
+
+def well(_):
+    return "well"
+
+
+def blocks(path):
+    _note(path)
+    while True:
+        time.sleep(1000)
+
+
+def ignores_sigterm(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return blocks(path)
+
+
+def has_children(path):
+    _note(
+        path,
+        subprocess.Popen(["sleep", "1000"]).pid,
+        subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
+    )
+    time.sleep(1000)
+
+
+def crashes_with_children(path):
+    _note(
+        path,
+        subprocess.Popen(["sleep", "1000"]).pid,
+        subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
+    )
+    os._exit(9)
+
+
+def forks(path):
+    """Both return; the child of the handler is not the worker."""
+    return "child" if os.fork() == 0 else "parent"
+
+
+def forks_and_leaves_the_child(path):
+    child = os.fork()
+    if child == 0:
+        time.sleep(1000)
+    _note(path, child)
+    return "parent"
+
+
+def closes_its_output(_):
+    os.close(1)
+    os.close(2)
+    return "closed"
+
+
+def prints_a_gigabyte(_):
+    block = (b"x" * 99 + b"\n") * 10_000
+    for _ in range(1_000):
+        os.write(1, block)
+    return "printed"
+
+
+def nan(_):
+    return [float("nan")]
+
+
+def some_bytes(_):
+    return b"\x00"
+
+
+def circle(_):
+    ring = {}
+    ring["ring"] = ring
+    return ring
+
+
+def thirty_megabytes(_):
+    return "x" * 30_000_000
+
+
+def exits(_):
+    print("last words", file=sys.stderr)
+    sys.exit(3)
+
+
+def exits_at_once(_):
+    print("last words", file=sys.stderr)
+    os._exit(3)
+
+
+def aborts(_):
+    os.abort()
+
+
+def segfaults(_):
+    ctypes.string_at(0)
+
+
+def is_killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deletes_its_folder(_):
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    shutil.rmtree(folder)
+    return "gone"
+
+
+def _note(path, *numbers):
+    """Tell the test that it has begun, and the numbers of its processes."""
+    draft = f"{path}.draft"
+    with open(draft, "w") as note:
+        note.write(" ".join(map(str, (os.getpid(), *numbers))))
+    os.rename(draft, path)
