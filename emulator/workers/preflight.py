@@ -56,7 +56,7 @@ def check_syntax(path: Path) -> None:
         compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except FileNotFoundError:
         return
-    except (SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise _does_not_load(path.name, error) from error
 
 
@@ -64,6 +64,8 @@ def _parsed(command: WorkerCommand, file: Path) -> ast.Module | None:
     """The file's code; None when only another interpreter can tell whether it is any."""
     try:
         return ast.parse(file.read_bytes(), str(file))
+    except OSError as error:
+        raise _does_not_load(command.name, error) from error
     except (SyntaxError, ValueError) as error:
         if command.python != sys.executable:
             return None

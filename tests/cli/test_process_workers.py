@@ -124,7 +124,7 @@ def answer_until(served, wanted):
 
 
 @pytest.mark.parametrize("kind", ["process", "inline"])
-def test_saved_code_is_taken_up_and_a_syntax_error_is_not(folder, kind):
+def test_saved_code_is_taken_up_and_what_cannot_be_loaded_is_not(folder, kind):
     (folder / "parts").mkdir()
     (folder / "parts" / "__init__.py").write_text("ANSWER = 'first'\n")
     (folder / "main.py").write_text("import parts\ndef handler(job):\n    return parts.ANSWER\n")
@@ -141,6 +141,9 @@ def test_saved_code_is_taken_up_and_a_syntax_error_is_not(folder, kind):
         while "was not taken up, the old code goes on serving" not in served.log:
             assert served.post("/v2/local/runsync", {"input": 1})["output"] == "second"
         assert "SyntaxError" in served.log
+        (folder / "main.py").rename(folder / "main.bak")
+        while served.log.count("was not taken up, the old code goes on serving") < 2:
+            assert served.post("/v2/local/runsync", {"input": 1})["output"] == "second"
         save(folder / "main.py", "def handler(job):\n    return 'third'\n")
         assert set(answer_until(served, "third")) <= {"second", "third"}
 
