@@ -310,6 +310,8 @@ class WorkerPool:
     def _restart(self, worker: Worker) -> None:
         worker.restart_timer = None
         if self._launcher is not None and worker.id in self._workers:
+            # What the new process writes is not about the old one's job.
+            worker.last_job_id = None
             self._set_state(worker, WorkerState.INITIALIZING, "restarted")
             self._launcher.start(worker.id)
 

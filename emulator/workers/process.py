@@ -63,7 +63,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     @property
     def last_errors(self) -> list[str]:
         """The last lines of its standard error."""
-        return [line for line in self._outputs[2].last_lines if line.strip()][-_LINES_QUOTED:]
+        return [line.strip() for line in self._outputs[2].last_lines if line.strip()][-_LINES_QUOTED:]
 
     def end(self, patience_s: float) -> None:
         """SIGTERM, and after `patience_s` real seconds SIGKILL for it and all it has started."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
+import re
 import shutil
 import signal
 from collections import Counter
@@ -195,9 +197,12 @@ def test_a_death_is_seen_explained_and_survived(function, caplog, do, reason):
 
 
 def test_a_death_of_the_real_sdk_is_seen_too(script, caplog):
+    caplog.set_level(logging.INFO, "emulator")
     assert script.runsync("exits_at_once") == LOST
     assert "its process ended with exit code 3; it wrote: last words" in caplog.text
     assert script.runsync("well")["output"] == "well"
+    assert "│ --- Starting Serverless Worker" in caplog.text
+    assert not re.search("job [^ ]+ │ --- Starting", caplog.text), "a new process is not about the old job"
 
 
 def test_a_gigabyte_of_output_slows_nobody_down(function):
