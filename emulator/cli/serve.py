@@ -1,4 +1,4 @@
-"""The command line: parses, builds, prints."""
+"""`serve`: parses, builds, prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
-from emulator.healthcheck import healthcheck as check_health
 from emulator.logs import LogFormat, configure_logging, log
 from emulator.reload import reloading
 from emulator.settings import (
@@ -30,15 +29,6 @@ from emulator.settings import (
     read_config_file,
     unknown_variables,
     worker_env,
-)
-from emulator.version import __version__
-
-cli = typer.Typer(
-    name="runpod-emulator",
-    help="A local emulator of the Runpod Serverless endpoint API.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
 
 _DEFAULTS = EndpointConfig()
@@ -69,23 +59,6 @@ def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None
     return path
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@cli.callback()
-def main(
-    _: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
-    ] = False,
-) -> None:
-    """A local emulator of the Runpod Serverless endpoint API."""
-
-
-@cli.command()
 def serve(
     context: typer.Context,
     handler: Annotated[
@@ -211,18 +184,6 @@ def serve(
     except EmulatorError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-@cli.command()
-def healthcheck() -> None:
-    """Exit with 0 when the emulator of this machine serves (EMULATOR_HOST, EMULATOR_PORT)."""
-    raise typer.Exit(check_health())
-
-
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool) -> None:
