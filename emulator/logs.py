@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
+from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import JobStatus
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def log_event(event: Event) -> None:
     elif isinstance(event, WorkerWrote):
         if log.isEnabledFor(logging.INFO):
             _log_line(event)
+    elif isinstance(event, FaultFired):
+        _log_fault(event)
     else:
         _log_notice(event)
 
@@ -108,6 +110,20 @@ def _log_line(event: WorkerWrote) -> None:
         _SDK_LEVELS.get(line.level or "", logging.INFO),
         "%s worker %s%s │ %s",
         event.endpoint_id, event.worker_id, job, text,
+        extra={"fields": fields},
+    )  # fmt: skip
+
+
+def _log_fault(event: FaultFired) -> None:
+    fields = {
+        "event": "fault", "endpoint": event.endpoint_id, "fault_id": event.rule_id,
+        "job_id": event.job_id, "worker_id": event.worker_id, "clock_ms": event.at_ms,
+    }  # fmt: skip
+    whose = (
+        f" job {event.job_id}" if event.job_id else f" worker {event.worker_id}" if event.worker_id else ""
+    )
+    log.info(
+        "%s%s: fault %r strikes: %s", event.endpoint_id, whose, event.rule_id, event.effect,
         extra={"fields": fields},
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emulator.core.clock import Clock, VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.errors import ConfigError
 from emulator.emulator import DEFAULT_ENDPOINT_ID
@@ -35,26 +34,6 @@ def duration_ms(text: str, bare_unit: str) -> int:
         raise ConfigError(f"{text!r} is not a duration: write 500ms, 2s, 10m or 1h")
     number, unit = match.groups()
     return round(float(number) * _UNITS_MS[unit or bare_unit])
-
-
-def clock_of(text: str) -> Clock:
-    """The clock for `real`, `frozen` or `scaled:N`.
-
-    :raises ConfigError: it is none of these.
-    """
-    if text == "real":
-        return Clock()
-    if text == "frozen":
-        return VirtualClock()
-    kind, _, factor = text.partition(":")
-    try:
-        if kind == "scaled" and float(factor) > 0:
-            return Clock(rate=float(factor))
-    except ValueError:
-        pass
-    raise ConfigError(
-        f"clock is {text!r}: it must be real, frozen or scaled:N, e.g. scaled:60 for a minute a second"
-    )
 
 
 def endpoints_of(

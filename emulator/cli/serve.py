@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from emulator.banner import banner
+from emulator.core.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.scaling import ScalerType
@@ -22,7 +23,6 @@ from emulator.logs import LogFormat, configure_logging, log
 from emulator.reload import reloading
 from emulator.settings import (
     VARIABLE_PREFIX,
-    clock_of,
     duration_ms,
     endpoints_of,
     interpreter,
@@ -136,7 +136,7 @@ def serve(
         bool, _option("--rate-limits/--no-rate-limits", "Enforce production's rate limits.")
     ] = True,
     rate_limit_scale: Annotated[float, _option("--rate-limit-scale", "Multiplies every limit.")] = 1.0,
-    clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|scaled:N")] = "real",
+    clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
     ] = LogFormat.TEXT,

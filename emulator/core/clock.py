@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic, time
@@ -15,35 +16,47 @@ from emulator.core.timers import Timer, Timers
 
 #: Loop rounds that let a chain of futures and tasks run to its end before time moves on.
 _SETTLE_ROUNDS = 20
+#: Real seconds for which `advance_until` waits for work that takes real time: a process's start, a handler.
+_WORK_PATIENCE_S = 10.0
+#: Enough for anything that a job's life can bring.
+UNTIL_MAX_MS = 30 * 86_400_000
 
 
 @dataclass(slots=True, frozen=True)
 class FiredTimer:
-    """A timer that `Clock.advance` fired: when (ms since the epoch) and what it was for."""
+    """A timer that `Clock.advance` fired: when (ms since the epoch), what it was for, and whose it was."""
 
     at_ms: int
     kind: str
+    #: The id of the job, or else of the worker, that it was about.
+    subject: str | None = None
 
 
 class Activity:
     """Work whose end the clock waits for, within reason, before `advance` moves time any further."""
 
-    __slots__ = ("_all", "_patience_s", "_token", "_waiting_since")
+    __slots__ = ("_clock", "_patience_s", "_token", "_waiting_since")
 
-    def __init__(self, activities: set[Activity], patience_s: float) -> None:
-        self._all = activities
+    def __init__(self, clock: Clock, patience_s: float) -> None:
+        self._clock = clock
         self._patience_s = patience_s
         #: Real seconds at which the work began to hold the clock; None while it does not.
         self._waiting_since: float | None = None
 
     def __enter__(self) -> None:
         self._waiting_since = monotonic()
-        self._all.add(self)
+        self._clock.activities.add(self)
         self._token = _current_activity.set(self)
 
     def __exit__(self, *_: object) -> None:
-        self._all.discard(self)
+        self._clock.activities.discard(self)
+        self._clock.nudge()
         _current_activity.reset(self._token)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is at work, and does not wait for the clock itself."""
+        return self._waiting_since is not None
 
     def held_for_s(self) -> float:
         """Real seconds for which it may still hold the clock; 0 when it no longer does."""
@@ -54,6 +67,7 @@ class Activity:
     def pause(self) -> None:
         """The work waits for the clock itself: it must not hold it."""
         self._waiting_since = None
+        self._clock.nudge()
 
     def resume(self) -> None:
         """The work goes on after a pause."""
@@ -66,23 +80,37 @@ _current_activity: ContextVar[Activity | None] = ContextVar("current_activity", 
 class Clock:
     """Time as `base + rate * real time since base`: rate 1 is real, 0 is frozen, 60 is a minute a second.
 
+    An `auto` clock is a real one that does not let anyone wait in vain: while a client waits and nothing is
+    being executed, it jumps from one timer to the next.
+
     All instants are integer milliseconds since the Unix epoch, all durations integer milliseconds.
+
+    :raises ClockError: the rate is not one.
     """
 
-    def __init__(self, *, rate: float = 1.0, start_ms: int | None = None) -> None:
+    def __init__(self, *, rate: float = 1.0, start_ms: int | None = None, auto: bool = False) -> None:
         if not math.isfinite(rate) or rate < 0:
             raise ClockError(
                 f"the clock's rate is {rate}: it must be 0 (frozen), 1 (real) or a positive factor"
             )
         self._initial_rate = rate
+        self._initially_auto = auto
         self._rate = rate
+        self._auto = auto
         self._base_ms = int(time() * 1000) if start_ms is None else start_ms
         self._real_base_s = monotonic()
         self._timers = Timers()
         self._wakeup: asyncio.TimerHandle | None = None
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
-        self._activities: set[Activity] = set()
+        #: Work that is under way.
+        self.activities: set[Activity] = set()
+        #: Who can tell whether there is more of it.
+        self._executing: list[Callable[[], bool]] = []
+        #: How many clients wait for something that time may bring.
+        self._waiting = 0
+        self._skipping: asyncio.Task[None] | None = None
+        self._nudged: asyncio.Future[None] | None = None
         self._advancing: asyncio.Lock | None = None
         #: What has fired since the advance under way began.
         self._fired: list[FiredTimer] | None = None
@@ -94,7 +122,9 @@ class Clock:
 
     @property
     def mode(self) -> str:
-        """`frozen`, `real` or `scaled:N`."""
+        """`frozen`, `real`, `auto` or `scaled:N`."""
+        if self._auto:
+            return "auto"
         if self._rate == 0:
             return "frozen"
         return "real" if self._rate == 1 else f"scaled:{self._rate:g}"
@@ -153,17 +183,25 @@ class Clock:
 
     # Moving time
 
+    def set_mode(self, mode: str) -> None:
+        """Have time run as `mode` says: `real`, `frozen`, `auto` or `scaled:N`.
+
+        :raises ClockError: it is none of these.
+        """
+        rate, auto = parse_mode(mode)
+        self._set_rate(rate, auto=auto)
+
     def freeze(self) -> None:
         """Stop time; only `advance` moves it from here."""
         self._set_rate(0.0)
 
     def resume(self) -> None:
-        """Let time run again, at the rate it was made with (1 if it was made frozen)."""
-        self._set_rate(self._initial_rate or 1.0)
+        """Let time run again, as it did when it was made (as real time if it was made frozen)."""
+        self._set_rate(self._initial_rate or 1.0, auto=self._initially_auto)
 
     def restore(self) -> None:
-        """Go back to the rate the clock was made with; the time itself is kept."""
-        self._set_rate(self._initial_rate)
+        """Let time run as it did when it was made; the time itself is kept."""
+        self._set_rate(self._initial_rate, auto=self._initially_auto)
 
     async def advance(self, by_ms: int) -> list[FiredTimer]:
         """Move time forward by `by_ms`, firing due timers in order.
@@ -176,42 +214,152 @@ class Clock:
         """
         if by_ms < 0:
             raise ClockError(f"cannot advance by {by_ms} ms: time only moves forward")
+        async with self._moving() as fired:
+            target_ms = self.now_ms() + by_ms
+            while (timer := self.next_timer()) is not None and timer.when_ms <= target_ms:
+                await self._fire_at(timer.when_ms)
+            self._jump(target_ms)
+        return fired
+
+    async def advance_to_next(self) -> list[FiredTimer]:
+        """Move time to the next timer; returns what fired there, nothing when no timer is armed."""
+        async with self._moving() as fired:
+            if (timer := self.next_timer()) is not None:
+                await self._fire_at(timer.when_ms)
+        return fired
+
+    async def advance_until(
+        self, reached: Callable[[], bool], what: str, *, max_ms: int = UNTIL_MAX_MS
+    ) -> list[FiredTimer]:
+        """Move time from timer to timer until `reached()`; returns what fired.
+
+        Work that takes real time is given some before time moves on. `what` says what is waited for.
+
+        :raises ClockError: it is not reached within `max_ms`, or nothing more is due.
+        """
+        async with self._moving() as fired:
+            limit_ms = self.now_ms() + max_ms
+            while not reached():
+                if await self._work_ended():
+                    continue
+                timer = self.next_timer()
+                if timer is None:
+                    raise ClockError(f"{what}: nothing more is due that could bring it about")
+                if timer.when_ms > limit_ms:
+                    raise ClockError(f"{what}: not within {max_ms} ms; next is {timer.kind!r}")
+                await self._fire_at(timer.when_ms)
+        return fired
+
+    @asynccontextmanager
+    async def _moving(self) -> AsyncIterator[list[FiredTimer]]:
+        """While the body moves time, nobody else does; gives the list to which fired timers are added."""
         if self._advancing is None:
             self._advancing = asyncio.Lock()
         async with self._advancing:
             await self.settle()
-            target_ms = self.now_ms() + by_ms
             fired = self._fired = []
             try:
-                while (timer := self.next_timer()) is not None and timer.when_ms <= target_ms:
-                    self._jump(timer.when_ms)
-                    self._fire_due()
-                    await self.settle()
-                self._jump(target_ms)
+                yield fired
             finally:
                 self._fired = None
                 self._arm()
-            return fired
+
+    async def _fire_at(self, when_ms: int) -> None:
+        self._jump(when_ms)
+        self._fire_due()
+        await self.settle()
+
+    async def _work_ended(self) -> bool:
+        """Give work that is under way real time to end; False when there is none, or it takes too long."""
+        if not self._is_executing():
+            return False
+        deadline_s = monotonic() + _WORK_PATIENCE_S
+        while self._is_executing():
+            patience_s = deadline_s - monotonic()
+            if patience_s <= 0:
+                return False
+            await asyncio.wait({self._nudge_comes()}, timeout=patience_s)
+        await self.settle()
+        return True
+
+    # Skipping the time in which nothing happens
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A client waits while the body runs: an `auto` clock does not let it wait in vain."""
+        self._waiting += 1
+        self._skip()
+        self.nudge()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def tells_execution(self, is_executing: Callable[[], bool]) -> None:
+        """Ask `is_executing` too whether anything is being executed; whoever is asked calls `nudge`."""
+        self._executing.append(is_executing)
+
+    def forget_execution(self, is_executing: Callable[[], bool]) -> None:
+        """Ask it no more."""
+        self._executing.remove(is_executing)
+
+    def nudge(self) -> None:
+        """Something has ended, or changed: perhaps nothing is being executed now."""
+        if self._nudged is not None:
+            _wake(self._nudged)
+            self._nudged = None
+
+    def _nudge_comes(self) -> asyncio.Future[None]:
+        if self._nudged is None:
+            self._nudged = asyncio.get_running_loop().create_future()
+        return self._nudged
+
+    def _is_executing(self) -> bool:
+        return any(activity.goes_on for activity in self.activities) or any(ask() for ask in self._executing)
+
+    def _skip(self) -> None:
+        if self._auto and self._waiting and self._skipping is None:
+            self._skipping = asyncio.get_running_loop().create_task(self._skip_idle_time())
+            self._skipping.add_done_callback(self._on_skipped)
+
+    def _on_skipped(self, _: asyncio.Task[None]) -> None:
+        self._skipping = None
+
+    async def _skip_idle_time(self) -> None:
+        while True:
+            await self.settle()
+            if not (self._auto and self._waiting):
+                return
+            timer = self.next_timer()
+            if self._is_executing() or timer is None or self._fired is not None:
+                await self._nudge_comes()
+                continue
+            self._jump(timer.when_ms)
+            self._fire_due()
+            self._arm()
 
     async def settle(self) -> None:
         """Return once everything that can happen without time moving has happened."""
         while True:
             for _ in range(_SETTLE_ROUNDS):
                 await next_round()
-            patience_s = max((activity.held_for_s() for activity in self._activities), default=0.0)
+            patience_s = max((activity.held_for_s() for activity in self.activities), default=0.0)
             if patience_s == 0:
                 return
             await next_round(min(patience_s, 0.001))
 
     def activity(self, patience_s: float) -> Activity:
         """Holds `advance` back while its `with` block runs, for at most `patience_s` real seconds."""
-        return Activity(self._activities, patience_s)
+        return Activity(self, patience_s)
 
-    def _set_rate(self, rate: float) -> None:
+    def _set_rate(self, rate: float, *, auto: bool = False) -> None:
         self._base_ms = self.now_ms()
         self._real_base_s = monotonic()
         self._rate = rate
+        self._auto = auto
         self._arm()
+        self._skip()
+        self.nudge()
 
     def _jump(self, to_ms: int) -> None:
         self._base_ms = max(to_ms, self.now_ms())
@@ -224,7 +372,7 @@ class Clock:
             callback, argument = timer.callback, timer.argument
             timer.disarm()
             if self._fired is not None:
-                self._fired.append(FiredTimer(timer.when_ms, timer.kind))
+                self._fired.append(FiredTimer(timer.when_ms, timer.kind, subject_of(argument)))
             assert callback is not None
             callback(argument)
 
@@ -234,6 +382,7 @@ class Clock:
             self._wakeup.cancel()
             self._wakeup = None
         self._armed_ms = math.inf
+        self.nudge()
         timer = self.next_timer()
         if timer is None:
             return
@@ -250,12 +399,15 @@ class Clock:
             self._fire_due()
         finally:
             self._arm()
+            self.nudge()
 
     def close(self) -> None:
         """Disarm everything."""
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None
+        if self._skipping is not None:
+            self._skipping.cancel()
         self._timers.clear()
         self._armed_ms = math.inf
 
@@ -268,6 +420,42 @@ class VirtualClock(Clock):
 
     def __init__(self, start_ms: int | None = None) -> None:
         super().__init__(rate=0.0, start_ms=start_ms)
+
+
+def parse_mode(mode: str) -> tuple[float, bool]:
+    """The rate for `real`, `frozen`, `auto` or `scaled:N`, and whether it is auto.
+
+    :raises ClockError: it is none of these.
+    """
+    plain = {"real": (1.0, False), "frozen": (0.0, False), "auto": (1.0, True)}
+    if mode in plain:
+        return plain[mode]
+    kind, _, factor = mode.partition(":")
+    try:
+        if kind == "scaled" and 0 < float(factor) < math.inf:
+            return float(factor), False
+    except ValueError:
+        pass
+    raise ClockError(
+        f"clock is {mode!r}: it must be real, frozen, auto or scaled:N, e.g. scaled:60 for a minute a second"
+    )
+
+
+def clock_of(mode: str) -> Clock:
+    """A clock that runs as `mode` says.
+
+    :raises ClockError: see `parse_mode`.
+    """
+    rate, auto = parse_mode(mode)
+    return Clock(rate=rate, auto=auto)
+
+
+def subject_of(argument: object) -> str | None:
+    """The id of what a timer is about: of a job, or else of a worker."""
+    if isinstance(argument, tuple):
+        *_, argument = argument
+    found = argument if isinstance(argument, str) else getattr(argument, "id", None)
+    return found if isinstance(found, str) else None
 
 
 def real_seconds() -> float:

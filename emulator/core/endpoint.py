@@ -11,7 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.errors import JobNotFound, NotRetryable
-from emulator.core.events import JobMoved, Notice, WorkerWrote
+from emulator.core.events import FaultFired, JobMoved, Notice, WorkerWrote
+from emulator.core.fault_effects import afflict
+from emulator.core.faults import Faults, Point
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.pool import WorkerPool
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.core.clock import Clock
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event, WorkerLine
+    from emulator.core.faults import FaultRule
     from emulator.core.result import JobResult
     from emulator.core.worker import Worker, WorkerLauncher
 
@@ -36,6 +39,8 @@ CHUNKS_PER_READ = 200
 #: wire.md 3.
 ERROR_EXECUTION_TIMEOUT = "executionTimeout exceeded"
 ERROR_LOST_TWICE = "job timed out after 1 retries"
+#: Ordered faults with which a worker does not hear that it is to stop.
+_DEAF = frozenset({"hang", "ignore_cancel"})
 _DID_NOT_STOP = "it did not stop a job"
 
 
@@ -49,6 +54,7 @@ class Endpoint:
         clock: Clock,
         emit: Callable[[Event], None],
         store: JobStore | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.id = endpoint_id
         self.config = config
@@ -56,12 +62,15 @@ class Endpoint:
         self.default_policy = config.default_policy
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
-        self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit)
+        self.faults = Faults() if faults is None else faults
+        self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit, self.faults)
         self._store: JobStore = MemoryStore() if store is None else store
         self._emit = emit
         self._ended: dict[JobStatus, int] = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
         self._in_progress = 0
+        #: Ordered to be delivered twice: the next worker gets them too, and nobody waits for its results.
+        self._again: deque[Job] = deque()
         self._job_ids = JobIds()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
@@ -246,23 +255,54 @@ class Endpoint:
     def deliver(self, worker: Worker, limit: int) -> list[Job]:
         """Give a worker up to `limit` queued jobs."""
         jobs: list[Job] = []
+        if self._again and not worker.hangs:
+            jobs.append(self._again.popleft())
+            worker.given_twice.add(jobs[0].id)
         while len(jobs) < limit and (job := self.queue.pop()) is not None:
             self._begin(job, worker)
             if job.empty_input:
-                self._drop_unreceived(job)
+                # The worker never gets such a job (wire.md 2).
+                self._expect_in_vain(job, self._on_never_received)
             else:
                 # Traces of an earlier delivery of the same job here must not end this one.
                 self.let_go(worker, job.id)
                 worker.missing -= {job.id}
                 worker.jobs[job.id] = job
                 worker.last_job_id = job.id
-                jobs.append(job)
-        if jobs:
+                rule = self._strike(Point.DELIVERY, job, worker)
+                if rule is None or afflict(self, worker, job, rule):
+                    jobs.append(job)
+                if worker.hangs:
+                    break
+        if jobs or worker.jobs:
             self.pool.occupied(worker)
             if self.queue.scaling_length and any(job.policy.low_priority for job in jobs):
                 # The worker was started for another job, which still waits.
                 self.pool.adjust()
         return jobs
+
+    def deliver_again(self, job: Job) -> None:
+        """Let one more worker have the job: the next that asks, or one that waits."""
+        self._again.append(job)
+        self.clock.call_later(0, "ordered duplicate", lambda _: self._dispatch(), None)
+
+    def miss(self, job: Job, worker: Worker) -> None:
+        """A worker's result was ordered to get lost: it is free, and the job is missed after a while."""
+        del worker.jobs[job.id]
+        self._expect_in_vain(job, self._on_result_lost)
+        self.pool.freed(worker)
+
+    def crash_worker(self, worker: Worker, reason: str) -> None:
+        """Have a worker die, with all it holds."""
+        if not self.pool.crash(worker, reason):
+            self.lose_worker(worker, reason)
+
+    def expect_heartbeat(self, worker: Worker) -> None:
+        """Lose a worker whose heartbeats have been ordered to stop, once they are missed."""
+        self.clock.cancel(worker.ping_timer)
+        worker.ping_timer = self.clock.call_later(
+            self.config.heartbeat_timeout_ms, "heartbeat", self._on_ordered_silence, worker
+        )
 
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
@@ -359,7 +399,19 @@ class Endpoint:
     # The steps of a job's life
 
     def _enqueue(self, job: Job) -> None:
+        if (rule := self._strike(Point.QUEUE, job)) is not None:
+            self.queue.stall(job)
+            self.clock.call_later(rule.value, "ordered stall", self._on_stall_over, job)
+            return
         self.queue.append(job)
+        self._serve_queue(job)
+
+    def _on_stall_over(self, job: Job) -> None:
+        if self.queue.release(job):
+            self._serve_queue(job)
+
+    def _serve_queue(self, job: Job) -> None:
+        """A job has joined the queue: give it to a worker that waits, or see to it that one comes."""
         self._dispatch()
         waits = job.status is JobStatus.IN_QUEUE
         if waits or self.config.scaler_type is ScalerType.REQUEST_COUNT:
@@ -374,12 +426,14 @@ class Endpoint:
 
     def _dispatch(self) -> None:
         """Give queued jobs to the workers that wait."""
-        while len(self.queue) and len(self.takers):
+        while (self.queue.available or self._again) and len(self.takers):
             taker = self.takers.pop()
             if taker.future.done():
                 continue
             if jobs := self.deliver(taker.worker, taker.limit):
                 taker.future.set_result(jobs)
+            elif taker.worker.hangs:
+                self.takers.hang(taker)
             else:
                 self.takers.put_back(taker)
 
@@ -395,12 +449,10 @@ class Endpoint:
         self._in_progress += 1
         self._emit(JobMoved(self.id, job, JobStatus.IN_QUEUE, now_ms))
 
-    def _drop_unreceived(self, job: Job) -> None:
-        """A job with `{}` as input: the worker never gets it, and it is missed after a while (wire.md 2)."""
+    def _expect_in_vain(self, job: Job, on_missed: Callable[[Job], object]) -> None:
+        """A job is in progress that no worker has: it is missed after a while."""
         self.clock.cancel(job.stage_timer)
-        job.stage_timer = self.clock.call_later(
-            self.config.heartbeat_timeout_ms, "lost job", self._on_never_received, job
-        )
+        job.stage_timer = self.clock.call_later(self.config.heartbeat_timeout_ms, "lost job", on_missed, job)
 
     def _requeue(self, job: Job) -> None:
         """From IN_PROGRESS back to IN_QUEUE; the caller puts it in the queue."""
@@ -456,6 +508,24 @@ class Endpoint:
     def _on_never_received(self, job: Job) -> None:
         self.lose(job, "its input is {}, so the worker never received it")
 
+    def _on_result_lost(self, job: Job) -> None:
+        self.lose(job, "its result was ordered to get lost")
+
+    def _on_ordered_silence(self, worker: Worker) -> None:
+        worker.ping_timer = None
+        self.crash_worker(worker, "its heartbeats were ordered to stop")
+
+    def _strike(self, point: Point, job: Job, worker: Worker | None = None) -> FaultRule | None:
+        """The fault that was ordered for this, if one was."""
+        if not self.faults.any_at(point):
+            return None
+        rule = self.faults.strike(point, self.id, lambda: job.input)
+        if rule is not None:
+            worker_id = None if worker is None else worker.id
+            effect = f"{rule.effect}: {rule.value}"
+            self._emit(FaultFired(self.id, rule.id, effect, self.clock.now_ms(), job.id, worker_id))
+        return rule
+
     def _stop_worker_of(self, job: Job) -> None:
         """Tell the worker that holds the job to stop it, and see to it that it does."""
         worker = self.pool.get(job.worker_id)
@@ -464,6 +534,8 @@ class Endpoint:
         worker.stopping[job.id] = self.clock.call_later(
             self.config.stop_grace_ms, "stop grace", self._on_stop_grace_over, (worker, job.id)
         )
+        if worker.afflictions.get(job.id) in _DEAF:
+            return
         worker.stop_signals.append(job.id)
         worker.stop_called.notify()
 

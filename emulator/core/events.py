@@ -74,5 +74,18 @@ class WorkerWrote:
     at_ms: int
 
 
-Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote
+@dataclass(slots=True)
+class FaultFired:
+    """A fault that was ordered has struck."""
+
+    endpoint_id: str
+    rule_id: str
+    #: What it does, e.g. `crash: mid`.
+    effect: str
+    at_ms: int
+    job_id: str | None = None
+    worker_id: str | None = None
+
+
+Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote | FaultFired
 Listener: TypeAlias = Callable[[Event], None]

@@ -51,6 +51,8 @@ class Gateway:
         if parked is not None and not await parked.unparked.wait(self._endpoint.clock, hold_ms, "job-take"):
             return []
         worker = self._pool.checked_in(worker_id)
+        if worker.hangs:
+            return await self._endpoint.takers.wait(worker, limit, hold_ms)
         if holds_nothing and worker.busy:
             for job_id in list(worker.stopping):
                 self.let_go(worker_id, job_id)
@@ -63,7 +65,7 @@ class Gateway:
         if not given:
             is_parked = self._pool.parked(worker_id) is not None
             return await self.take(worker_id, limit=limit, hold_ms=hold_ms) if is_parked else []
-        jobs = [job for job in given if worker.jobs.get(job.id) is job]
+        jobs = [job for job in given if worker.jobs.get(job.id) is job or job.id in worker.given_twice]
         for job in given:
             # Cancelled before the worker woke up: it need not be told to stop.
             self.let_go(worker_id, job.id)
@@ -102,7 +104,10 @@ class Gateway:
             return False
         worker = self._pool.get(worker_id)
         assert worker is not None
-        self._endpoint.finish(job, worker, result)
+        if worker.afflictions.pop(job_id, None) == "lose_result":
+            self._endpoint.miss(job, worker)
+        else:
+            self._endpoint.finish(job, worker, result)
         return True
 
     def heartbeat(self, worker_id: str, job_ids: Iterable[str], *, missed_when_silent: bool = True) -> None:
@@ -115,12 +120,14 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if worker is None:
             raise WorkerGone
+        if worker.silent:
+            return
         if worker.state is WorkerState.UNHEALTHY:
             # A late sign of life of a worker that is being started anew.
             return
         if missed_when_silent:
             self._expect_another(worker)
-        named = frozenset(job_ids)
+        named = frozenset(job_ids) | worker.afflictions.keys()
         for job_id in worker.stopping.keys() - named:
             self.let_go(worker_id, job_id)
         missing = frozenset(worker.jobs.keys() - named)
@@ -244,6 +251,8 @@ class Gateway:
     def _expect_another(self, worker: Worker) -> None:
         """Arm the timer after which a worker that shows no sign of life is lost."""
         clock = self._endpoint.clock
+        if worker.silent:
+            return
         clock.cancel(worker.ping_timer)
         # Real workers do not report in more often on a clock that runs faster.
         timeout_ms = self._endpoint.config.heartbeat_timeout_ms * max(1, round(clock.rate))

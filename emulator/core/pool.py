@@ -12,7 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from emulator.core.errors import WorkerGone
-from emulator.core.events import WorkerMoved
+from emulator.core.events import FaultFired, WorkerMoved
+from emulator.core.faults import Faults, Point
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
 from emulator.core.worker import Worker, WorkerState
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from emulator.core.timers import Timer
     from emulator.core.worker import WorkerLauncher
 
+_ON_ITS_WAY = frozenset({WorkerState.INITIALIZING, WorkerState.THROTTLED})
 #: A crashed worker is started again after 1 s, then 2 s, 4 s … up to this.
 RESTART_DELAY_MAX_MS = 60_000
 
@@ -43,6 +45,7 @@ class WorkerPool:
         queue: JobQueue,
         takers: Takers,
         emit: Callable[[Event], None],
+        faults: Faults,
     ) -> None:
         self._endpoint_id = endpoint_id
         self._config = config
@@ -50,6 +53,7 @@ class WorkerPool:
         self._queue = queue
         self._takers = takers
         self._emit = emit
+        self._faults = faults
         self._launcher: WorkerLauncher | None = None
         self._workers: dict[str, Worker] = {}
         #: Kept warm after their idle timeout (flashboot); to everyone else they are gone.
@@ -189,6 +193,13 @@ class WorkerPool:
         self.retire(worker, reason)
         return self._end_process(worker, kill=True)
 
+    def crash(self, worker: Worker, reason: str) -> bool:
+        """Have a worker die as if by itself; False when that is not in our hands."""
+        if self._launcher is None or worker.external:
+            return False
+        self._launcher.crash(worker.id, reason)
+        return True
+
     def complain(self, worker: Worker, complaint: str) -> None:
         """A worker says that it is unfit, and is about to end."""
         worker.complaint = complaint
@@ -243,7 +254,7 @@ class WorkerPool:
             in_progress=sum(not job.policy.low_priority for worker in self for job in worker.jobs.values()),
             overdue=sum(job.queued_ms <= overdue_from_ms for job in self._oldest_queued()),
             workers=len(self._workers),
-            starting=sum(worker.state is WorkerState.INITIALIZING for worker in self),
+            starting=sum(worker.state in _ON_ITS_WAY for worker in self),
         )
 
     def _oldest_queued(self) -> Iterable[Job]:
@@ -273,7 +284,7 @@ class WorkerPool:
         worker = Worker(_new_worker_id(), self._clock.now_ms())
         worker.replaces = list(replaces)
         self._add(worker, "to replace older code" if worker.replaces else "")
-        self._launcher.start(worker.id)
+        self._launch(worker)
 
     def _relieve_replaced(self, worker: Worker) -> None:
         """A worker with newer code is up: the others need stay no longer than their jobs."""
@@ -313,7 +324,29 @@ class WorkerPool:
             # What the new process writes is not about the old one's job.
             worker.last_job_id = None
             self._set_state(worker, WorkerState.INITIALIZING, "restarted")
+            self._launch(worker)
+
+    def _launch(self, worker: Worker) -> None:
+        """Have a worker started, unless a fault is to keep it from that for a while."""
+        assert self._launcher is not None
+        rule = self._faults.strike(Point.START, self._endpoint_id, lambda: None)
+        if rule is None:
             self._launcher.start(worker.id)
+            return
+        effect = f"{rule.effect}: {rule.value}"
+        now_ms = self._clock.now_ms()
+        self._emit(FaultFired(self._endpoint_id, rule.id, effect, now_ms, worker_id=worker.id))
+        if rule.effect == "throttled_ms":
+            self._set_state(worker, WorkerState.THROTTLED, "ordered: no machine is free for it")
+        worker.restart_timer = self._clock.call_later(rule.value, "ordered start", self._launch_late, worker)
+
+    def _launch_late(self, worker: Worker) -> None:
+        worker.restart_timer = None
+        if self._launcher is None:
+            return
+        if worker.state is WorkerState.THROTTLED:
+            self._set_state(worker, WorkerState.INITIALIZING, "a machine is free for it")
+        self._launcher.start(worker.id)
 
     def _watch_idleness(self, worker: Worker) -> None:
         """The worker has nothing to do from now on. One timer stays armed over many short jobs."""
@@ -347,6 +380,7 @@ class WorkerPool:
         worker.idle_timer = worker.ping_timer = None
         worker.jobs.clear()
         worker.stopping.clear()
+        worker.afflictions.clear()
         worker.stop_signals.clear()
         worker.stop_called.notify()
         worker.missing = frozenset()

@@ -35,6 +35,8 @@ class Takers:
         self._clock = clock
         self._hand_back = hand_back
         self._waiting: dict[Taker, None] = {}
+        #: Those of workers that hang: they wait and are given nothing.
+        self._hanging: dict[Taker, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -48,17 +50,19 @@ class Takers:
         """Let a taker wait on."""
         self._waiting[taker] = None
 
+    def hang(self, taker: Taker) -> None:
+        """Let a taker wait in vain."""
+        self._hanging[taker] = None
+
     def dismiss(self, worker: Worker) -> None:
         """End the waits of a worker that is going away."""
-        for taker in [taker for taker in self._waiting if taker.worker is worker]:
-            del self._waiting[taker]
+        for taker in self._of(worker):
             if not taker.future.done():
                 taker.future.set_exception(WorkerGone())
 
     def release(self, worker: Worker) -> None:
         """End the waits of a worker that is given nothing for now; it may wait again."""
-        for taker in [taker for taker in self._waiting if taker.worker is worker]:
-            del self._waiting[taker]
+        for taker in self._of(worker):
             _give_up(taker.future)
 
     async def wait(self, worker: Worker, limit: int, hold_ms: int | None) -> list[Job]:
@@ -69,7 +73,10 @@ class Takers:
         :raises WorkerGone: the worker is going away.
         """
         taker = Taker(worker, limit)
-        self._waiting[taker] = None
+        if worker.hangs:
+            self._hanging[taker] = None
+        else:
+            self._waiting[taker] = None
         timer = None
         if hold_ms is not None:
             timer = self._clock.call_later(hold_ms, "job-take", _give_up, taker.future)
@@ -82,6 +89,15 @@ class Takers:
         finally:
             self._clock.cancel(timer)
             self._waiting.pop(taker, None)
+            self._hanging.pop(taker, None)
+
+    def _of(self, worker: Worker) -> list[Taker]:
+        """Take out the takers of a worker."""
+        found = [taker for taker in (*self._waiting, *self._hanging) if taker.worker is worker]
+        for taker in found:
+            self._waiting.pop(taker, None)
+            self._hanging.pop(taker, None)
+        return found
 
 
 def _give_up(future: asyncio.Future[list[Job]]) -> None:

@@ -36,6 +36,9 @@ class WorkerLauncher(Protocol):
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
 
+    def crash(self, worker_id: str, reason: str) -> None:
+        """Have the worker die as if by itself: the gateway is told as of any crash."""
+
     def kill(self, worker_id: str) -> bool:
         """End a worker that does not let go of a job; whatever it still does is without effect.
 
@@ -47,7 +50,7 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "complaint", "crashes", "external", "id", "idle_since_ms",
+        "afflictions", "complaint", "crashes", "external", "given_twice", "id", "idle_since_ms",
         "idle_timer", "jobs", "last_job_id", "missing", "ping_timer", "polls", "reason", "replaces",
         "restart_timer", "retiring", "since_ms", "state", "stop_called", "stop_signals", "stopping",
         "unparked",
@@ -84,6 +87,10 @@ class Worker:
         self.polls = 0
         #: Why it goes away once it holds no job; empty while it stays.
         self.retiring = ""
+        #: The ordered fault that each of these jobs has brought upon it.
+        self.afflictions: dict[str, str] = {}
+        #: Jobs it was given only because they were ordered to be delivered twice.
+        self.given_twice: set[str] = set()
         #: Crashes in a row.
         self.crashes = 0
         #: The workers with older code that go once this one is up.
@@ -95,3 +102,13 @@ class Worker:
     def busy(self) -> bool:
         """Whether it holds a job, be it one it should have let go of."""
         return bool(self.jobs or self.stopping)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was ordered to hang: it asks for nothing and hears nothing."""
+        return "hang" in self.afflictions.values()
+
+    @property
+    def silent(self) -> bool:
+        """Whether its heartbeats were ordered to stop."""
+        return "stop_heartbeat" in self.afflictions.values()

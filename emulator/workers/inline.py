@@ -27,6 +27,7 @@ class InlineLauncher:
     def __init__(self, handler: Handler, gateway: Gateway, clock: Clock, *, cold_start_ms: int) -> None:
         self.handler = handler
         self._surroundings = Surroundings(handler=handler, gateway=gateway, clock=clock, spawn=self._spawn)
+        self._gateway = gateway
         self._cold_start_ms = cold_start_ms
         self._workers: dict[str, InlineWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,6 +47,11 @@ class InlineLauncher:
         """End a worker that holds no job."""
         if worker := self._workers.pop(worker_id, None):
             worker.end()
+
+    def crash(self, worker_id: str, reason: str) -> None:
+        """Have a worker die: what it runs is left to itself."""
+        self.stop(worker_id)
+        self._gateway.crashed(worker_id, reason)
 
     def kill(self, worker_id: str) -> bool:
         """End a worker as far as that is possible in this process: what it runs is left to itself."""

@@ -46,6 +46,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.transport: asyncio.SubprocessTransport | None = None
         #: Its end has been asked for here: it is no crash.
         self.ending = False
+        #: Why it was made to crash, if it was.
+        self.crash_reason = ""
         self.exited = asyncio.Event()
         #: Both its pipes are closed: all it wrote has been read.
         self.silent = asyncio.Event()
@@ -148,6 +150,13 @@ class ProcessLauncher:
         """End a worker that holds no job."""
         self._end(worker_id, _STOP_PATIENCE_S)
 
+    def crash(self, worker_id: str, reason: str) -> None:
+        """SIGKILL, from nowhere: the end of the process is noticed as any other."""
+        worker = self._processes.get(worker_id)
+        if worker is not None and (process_id := worker.process_id) is not None:
+            worker.crash_reason = reason
+            end_group(process_id)
+
     def kill(self, worker_id: str) -> bool:
         """End a worker that does not let go of a job, with all it has started; that may take a while."""
         self._end(worker_id, _KILL_PATIENCE_S)
@@ -230,6 +239,8 @@ class ProcessLauncher:
 
     def _reason(self, worker: WorkerProcess) -> str:
         assert worker.transport is not None
+        if worker.crash_reason:
+            return worker.crash_reason
         code = worker.transport.get_returncode() or 0
         reason = f"its process ended with exit code {code}"
         if code < 0:

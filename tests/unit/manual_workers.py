@@ -37,6 +37,9 @@ class ManualLauncher:
         self.alive.remove(worker_id)
         self.stopped.append(worker_id)
 
+    def crash(self, worker_id: str, reason: str) -> None:
+        raise NotImplementedError
+
     def kill(self, worker_id: str) -> bool:
         self.alive.remove(worker_id)
         self.killed.append(worker_id)

@@ -1,0 +1,151 @@
+"""Whether a value is what was expected, and if not, where it differs.
+
+An expectation is a JSON value. An object expects each of its keys (others may be there), a list each of its
+elements in order, anything else an equal value. A key that begins with `$` is a JSON path (RFC 9535) from
+where it stands: `{"$.items[0].name": "cat"}`; one of the values it finds must match. `{"$regex": "^a"}`
+expects a string in which the pattern is found. In Python a compiled pattern and a function that returns a
+truth value may stand anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from emulator.core.errors import ConfigError
+
+#: Of a value that is shown in a message.
+_SHOWN_MAX = 120
+
+
+def matches(expected: object, actual: object) -> bool:
+    """Whether `actual` is as expected."""
+    return next(differences(expected, actual), None) is None
+
+
+def differences(expected: object, actual: object, place: str = "input") -> Iterator[str]:
+    """A sentence for each place at which `actual` is not as expected; `place` is what it is called."""
+    if isinstance(expected, Mapping):
+        yield from _differing_object(expected, actual, place)
+    elif isinstance(expected, list | tuple):
+        yield from _differing_list(expected, actual, place)
+    elif isinstance(expected, re.Pattern):
+        if not isinstance(actual, str) or expected.search(actual) is None:
+            yield f"{place}: expected a match of {expected.pattern!r}, got {_shown(actual)}"
+    elif callable(expected):
+        if not expected(actual):
+            name = getattr(expected, "__name__", repr(expected))
+            yield f"{place}: {name} does not accept {_shown(actual)}"
+    elif not _equal(expected, actual):
+        yield f"{place}: expected {_shown(expected)}, got {_shown(actual)}"
+
+
+def checked(expected: object, place: str) -> object:
+    """An expectation that came as JSON, with its patterns compiled.
+
+    :raises ConfigError: a pattern or a path in it is not one; the message says where.
+    """
+    if isinstance(expected, Mapping):
+        if expected.keys() == {"$regex"}:
+            return _pattern(expected["$regex"], place)
+        for key in expected:
+            if _is_path(key):
+                _check_path(key, place)
+        return {key: checked(value, f"{place}.{key}") for key, value in expected.items()}
+    if isinstance(expected, list):
+        return [checked(value, f"{place}[{number}]") for number, value in enumerate(expected)]
+    return expected
+
+
+def as_json(expected: object) -> Any:
+    """The expectation as JSON.
+
+    :raises ConfigError: it has a function in it, which JSON cannot carry.
+    """
+    if isinstance(expected, re.Pattern):
+        return {"$regex": expected.pattern if not expected.flags & re.I else f"(?i){expected.pattern}"}
+    if isinstance(expected, Mapping):
+        return {key: as_json(value) for key, value in expected.items()}
+    if isinstance(expected, list | tuple):
+        return [as_json(value) for value in expected]
+    if callable(expected):
+        raise ConfigError(
+            f"{getattr(expected, '__name__', expected)!r} is a function: it cannot be sent to an emulator"
+            " in another process; use values, re.compile(…) or JSON paths"
+        )
+    return expected
+
+
+def _differing_object(expected: Mapping[Any, object], actual: object, place: str) -> Iterator[str]:
+    if expected.keys() == {"$regex"} and isinstance(expected["$regex"], str):
+        yield from differences(re.compile(expected["$regex"]), actual, place)
+        return
+    for key, value in expected.items():
+        if _is_path(key):
+            yield from _differing_path(key, value, actual, place)
+        elif not isinstance(actual, Mapping):
+            yield f"{place}: expected an object, got {_shown(actual)}"
+            return
+        elif key not in actual:
+            yield f"{place}.{key}: expected {_shown(value)}, it is missing"
+        else:
+            yield from differences(value, actual[key], f"{place}.{key}")
+    if not expected and not isinstance(actual, Mapping):
+        yield f"{place}: expected an object, got {_shown(actual)}"
+
+
+def _differing_list(expected: list[object] | tuple[object, ...], actual: object, place: str) -> Iterator[str]:
+    if not isinstance(actual, list | tuple) or len(actual) != len(expected):
+        yield f"{place}: expected a list of {len(expected)}, got {_shown(actual)}"
+        return
+    for number, (wanted, got) in enumerate(zip(expected, actual, strict=True)):
+        yield from differences(wanted, got, f"{place}[{number}]")
+
+
+def _differing_path(path: str, value: object, actual: object, place: str) -> Iterator[str]:
+    import jsonpath
+
+    # A path finds nothing in what has no parts.
+    found = jsonpath.findall(path, actual) if isinstance(actual, Mapping | list) else []
+    where = f"{place} at {path}"
+    if not found:
+        yield f"{where}: expected {_shown(value)}, nothing is there"
+    elif not any(matches(value, each) for each in found):
+        yield from differences(value, found[0], where)
+
+
+def _check_path(path: str, place: str) -> None:
+    import jsonpath
+
+    try:
+        jsonpath.compile(path)
+    except jsonpath.JSONPathError as error:
+        raise ConfigError(f"{place}: {path!r} is not a JSON path: {str(error).splitlines()[0]}") from error
+
+
+def _pattern(pattern: object, place: str) -> re.Pattern[str]:
+    if not isinstance(pattern, str):
+        raise ConfigError(f"{place}: $regex must be a string")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{place}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def _is_path(key: object) -> bool:
+    return isinstance(key, str) and key.startswith("$") and key != "$regex"
+
+
+def _equal(expected: object, actual: object) -> bool:
+    # For JSON, true is not 1.
+    return expected == actual and isinstance(expected, bool) == isinstance(actual, bool)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, re.Pattern):
+        return f"a match of {value.pattern!r}"
+    if isinstance(value, Callable):  # type: ignore[arg-type]
+        return f"what {getattr(value, '__name__', 'a function')} accepts"
+    text = repr(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
