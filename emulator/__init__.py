@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.version import __version__
 
 if TYPE_CHECKING:
+    from emulator.client import EmulatorClient
     from emulator.core.clock import Clock, FiredTimer, VirtualClock
     from emulator.core.config import EndpointConfig
     from emulator.core.errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "ClockError",
     "ConfigError",
     "Emulator",
+    "EmulatorClient",
     "EmulatorError",
     "EndpointConfig",
     "EndpointNotFound",
@@ -55,6 +57,7 @@ _HOME_OF = {
     "ClockError": "core.errors",
     "ConfigError": "core.errors",
     "Emulator": "emulator",
+    "EmulatorClient": "client",
     "EmulatorError": "core.errors",
     "EndpointConfig": "core.config",
     "EndpointNotFound": "core.errors",

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
 from emulator.api.rate_limits import RateLimits
-from emulator.core.clock import Clock
+from emulator.core.clock import Clock, clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
 from emulator.core.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.core.events import JobMoved, WorkerWrote
+from emulator.core.faults import Faults
+from emulator.core.journal import ENTRIES_KEPT, Journal
 from emulator.core.worker_logs import WorkerLogs
 from emulator.logs import log_event
+from emulator.serving import Serving
+from emulator.sinks import Sinks
 from emulator.webhooks import Webhooks
 from emulator.workers.command import WorkerCommand
 from emulator.workers.guard import Guard
@@ -50,6 +54,10 @@ _HANDLER_PATIENCE_S = 1.0
 _ANSWER_PATIENCE_S = 2.0
 #: Real seconds from SIGTERM to SIGKILL for worker processes at the end.
 _PROCESS_PATIENCE_S = 0.5
+_NEEDS_SERVING = (
+    "the workers of endpoint {!r} are processes, which reach the emulator over HTTP:"
+    " use `async with emulator.serve()`"
+)
 _NOT_RUNNING = "the emulator is not running: use `async with Emulator(...)`, or `await emulator.start()`"
 
 
@@ -69,6 +77,7 @@ class Emulator:
     :param auth: whether a key is asked for at all.
     :param rate_limits: whether production's limits (wire.md 6) are enforced.
     :param rate_limit_scale: multiplies every limit.
+    :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
     :raises ConfigError: an endpoint id or a number is out of bounds.
     """
 
@@ -81,16 +90,22 @@ class Emulator:
         auth: bool = True,
         rate_limits: bool = True,
         rate_limit_scale: float = 1.0,
+        journal_entries: int = ENTRIES_KEPT,
     ) -> None:
         if not rate_limit_scale > 0:
             raise ConfigError(f"rate_limit_scale is {rate_limit_scale}: it must be above 0")
         self.clock = Clock() if clock is None else clock
-        self._webhooks = Webhooks(self.clock)
+        #: The faults that are ordered; none at first.
+        self.faults = Faults()
+        #: What has happened.
+        self.journal = Journal(journal_entries)
+        self._sinks = Sinks()
+        self._webhooks = Webhooks(self.journal)
         self._access = Access(api_keys, required=auth)
         self._guard = BrowserGuard()
-        self._rate_limits = RateLimits(self.clock, enabled=rate_limits, scale=rate_limit_scale)
+        self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
-            _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given)
+            _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
         #: Of the endpoints that start workers; those with process workers have one while they are served.
@@ -186,7 +201,7 @@ class Emulator:
         A server that runs it starts and stops the emulator with it.
         """
         from emulator.api.app import EmulatorApp
-        from emulator.api.control import Controls
+        from emulator.api.control.controls import Controls
 
         return EmulatorApp(
             endpoints=self._endpoints,
@@ -203,6 +218,14 @@ class Emulator:
                 worker_kind=self.worker_kind,
                 process_id=self._process_id,
                 logs=self._logs,
+                journal=self.journal,
+                faults=self.faults,
+                sinks=self._sinks,
+                webhooks=self._webhooks,
+                create_endpoint=self.create_endpoint,
+                remove_endpoint=self.remove_endpoint,
+                describe_handler=self.describe_handler,
+                url=lambda: self._url,
             ),
             lifespan=self._lifespan,
         )
@@ -217,17 +240,56 @@ class Emulator:
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
-        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
-            command = self._commands[endpoint_id] = WorkerCommand.of(self._endpoints[endpoint_id].config)
-            check_command(command)
-        self._launchers = {
-            endpoint_id: inline_launcher(self._endpoints[endpoint_id], self.clock)
-            for endpoint_id in self._of_kind(WorkerKind.INLINE)
-        }
+        for endpoint_id, endpoint in self._endpoints.items():
+            self._prepare(endpoint_id, endpoint)
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
         for endpoint_id in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):
-            self._endpoints[endpoint_id].open(self._launchers.get(endpoint_id))
+            self._open(endpoint_id)
+
+    async def create_endpoint(
+        self, endpoint_id: str, given: object = None, *, clock: str | None = None
+    ) -> Endpoint:
+        """Add an endpoint while others are served, or put it in the place of the one with this id.
+
+        `given` is a handler or an `EndpointConfig`. With `clock` (`real`, `frozen`, `auto`, `scaled:N`) it
+        has a time of its own: nobody else's moves with it.
+
+        :raises HandlerError: the handler cannot be loaded; all is as it was.
+        :raises ConfigError: the id, or a setting, is out of bounds.
+        :raises ClockError: the clock's mode is none.
+        :raises EmulatorError: its workers would be processes and nothing is served.
+        """
+        own_clock = self.clock if clock is None else clock_of(clock)
+        endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
+        if self._started_ms is not None:
+            if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
+                raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
+            launcher_and_command = self._load(endpoint)
+        if endpoint_id in self._endpoints:
+            await self.remove_endpoint(endpoint_id)
+        self._endpoints[endpoint_id] = endpoint
+        if self._started_ms is not None:
+            self._keep(endpoint_id, *launcher_and_command)
+            self._open(endpoint_id)
+        return endpoint
+
+    async def remove_endpoint(self, endpoint_id: str) -> None:
+        """Take an endpoint away, with its jobs, its workers, and the faults ordered for it alone.
+
+        :raises EndpointNotFound: there is none with this id.
+        """
+        endpoint = self.endpoint(endpoint_id)
+        endpoint.reset(None)
+        if (launcher := self._launchers.pop(endpoint_id, None)) is not None:
+            await launcher.close(_PROCESS_PATIENCE_S)
+        await self._webhooks.drop(endpoint)
+        self._commands.pop(endpoint_id, None)
+        self.faults.clear(endpoint_id)
+        del self._endpoints[endpoint_id]
+        endpoint.clock.forget_execution(endpoint.pool.is_executing)
+        if endpoint.clock is not self.clock:
+            endpoint.clock.close()
 
     async def stop(self) -> None:
         """End the workers, answer those who wait, and give webhook calls in flight two seconds."""
@@ -239,10 +301,12 @@ class Emulator:
         self._launchers.clear()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
-        self.clock.close()
+        for clock in self._clocks():
+            clock.close()
 
     async def reset(self) -> dict[str, dict[str, int]]:
-        """Forget all jobs, webhooks and counters, restart the workers; the clock gets its first mode back.
+        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received and the journal; restart
+        the workers. Clocks get their first modes back; endpoints stay.
 
         Returns per endpoint how many jobs and workers there were.
         """
@@ -250,10 +314,16 @@ class Emulator:
             endpoint_id: endpoint.reset(self._launchers.get(endpoint_id))
             for endpoint_id, endpoint in self._endpoints.items()
         }
+        for endpoint in self._endpoints.values():
+            endpoint.stubs.clear()
+        self.faults.clear()
         self._logs.clear()
-        await self._webhooks.reset()
+        await self._webhooks.drop()
+        self._sinks.clear()
         self._rate_limits.reset()
-        self.clock.restore()
+        for clock in self._clocks():
+            clock.restore()
+        self.journal.clear()
         return counts
 
     async def __aenter__(self) -> Self:
@@ -265,14 +335,20 @@ class Emulator:
     ) -> None:
         await self.stop()
 
-    @asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve over HTTP while the body runs; gives the URL. Port 0 is any that is free.
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> Serving:
+        """Serve over HTTP while a `with` block runs; port 0 is any that is free.
+
+        `async with` gives the URL, in the loop in which the emulator was started. A plain `with` starts it
+        too, in a thread of its own, and gives an `EmulatorClient`: for plain tests and scripts.
 
         Off this machine's own addresses the `Host` header is not checked.
 
         :raises ConfigError: the address cannot be bound.
         """
+        return Serving(self, lambda: self._serve(host, port), self._access.any_key)
+
+    @asynccontextmanager
+    async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
         from emulator.server import HTTPServer, listen, url_of
 
         listener = listen(host, port)
@@ -280,7 +356,7 @@ class Emulator:
         server = HTTPServer(self.app, listener)
         await server.start()
         self._url = url_of(listener)
-        self._open_process_workers(self._url)
+        self._open_process_workers()
         try:
             yield self._url
         finally:
@@ -303,25 +379,53 @@ class Emulator:
         return [endpoint_id for endpoint_id in self._endpoints if self.worker_kind(endpoint_id) in kinds]
 
     def _unserved(self) -> list[str]:
-        return [
-            f"the workers of endpoint {endpoint_id!r} are processes, which reach the emulator over HTTP:"
-            " use `async with emulator.serve()`"
-            for endpoint_id in self._of_kind(WorkerKind.PROCESS)
-        ]
+        return [_NEEDS_SERVING.format(endpoint_id) for endpoint_id in self._of_kind(WorkerKind.PROCESS)]
 
-    def _open_process_workers(self, url: str) -> None:
-        self._obstacles = []
-        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
-            endpoint = self._endpoints[endpoint_id]
-            launcher = self._launchers[endpoint_id] = process_launcher(
+    def _load(self, endpoint: Endpoint) -> tuple[Launcher | None, WorkerCommand | None]:
+        """What will start its workers: a launcher, or the command for which one is made once it is served.
+
+        :raises HandlerError: the handler cannot be loaded.
+        """
+        match worker_kind(endpoint.config):
+            case WorkerKind.INLINE:
+                return inline_launcher(endpoint, endpoint.clock), None
+            case WorkerKind.PROCESS:
+                command = WorkerCommand.of(endpoint.config)
+                check_command(command)
+                return None, command
+            case _:
+                return None, None
+
+    def _prepare(self, endpoint_id: str, endpoint: Endpoint) -> None:
+        self._keep(endpoint_id, *self._load(endpoint))
+
+    def _keep(self, endpoint_id: str, launcher: Launcher | None, command: WorkerCommand | None) -> None:
+        if launcher is not None:
+            self._launchers[endpoint_id] = launcher
+        if command is not None:
+            self._commands[endpoint_id] = command
+
+    def _open(self, endpoint_id: str) -> None:
+        """Let an endpoint's workers start."""
+        endpoint = self._endpoints[endpoint_id]
+        if endpoint_id in self._commands and self._url is not None:
+            self._launchers[endpoint_id] = process_launcher(
                 endpoint,
                 self._commands[endpoint_id],
-                self.clock,
+                endpoint.clock,
                 self._guard_program,
-                url=url,
+                url=self._url,
                 api_key=self._access.any_key,
             )
-            endpoint.open(launcher)
+        endpoint.open(self._launchers.get(endpoint_id))
+
+    def _open_process_workers(self) -> None:
+        self._obstacles = []
+        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
+            self._open(endpoint_id)
+
+    def _clocks(self) -> set[Clock]:
+        return {self.clock, *(endpoint.clock for endpoint in self._endpoints.values())}
 
     async def _close_process_workers(self) -> None:
         closing = []
@@ -336,17 +440,22 @@ class Emulator:
         launcher = self._launchers.get(endpoint_id)
         return launcher.process_id(worker_id) if isinstance(launcher, ProcessLauncher) else None
 
-    def _build_endpoint(self, endpoint_id: str, given: object) -> Endpoint:
+    def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
-        return Endpoint(endpoint_id, config, self.clock, self._on_event)
+        endpoint = Endpoint(endpoint_id, config, clock, self._on_event, faults=self.faults)
+        clock.tells_execution(endpoint.pool.is_executing)
+        return endpoint
 
     def _on_event(self, event: Event) -> None:
+        endpoint = self._endpoints[event.endpoint_id]
         if isinstance(event, JobMoved) and event.job.webhook is not None:
-            self._webhooks.on_job_moved(event)
+            self._webhooks.on_job_moved(event.job, endpoint)
         if isinstance(event, WorkerWrote):
             self._logs.add(event)
         else:
             self._logs.notify()
+            self.journal.on_event(event)
+        endpoint.clock.nudge()
         log_event(event)
 
 

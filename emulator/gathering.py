@@ -17,6 +17,11 @@ class GatheringProtocol(HttpToolsProtocol):
             cast(asyncio.Transport, GatheringTransport(cast(asyncio.Transport, transport)))
         )
 
+    def on_message_begin(self) -> None:
+        """A request begins: an ordered fault may have to cut its connection."""
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)["emulator.connection"] = self.transport
+
 
 class GatheringTransport:
     """A transport that hands on everything written in one round of the loop at the round's end."""

@@ -11,12 +11,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from emulator.api.control import ControlError, control_router
+from emulator.api.control import control_router
+from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
 from emulator.api.openapi import describe_operations
+from emulator.core.errors import EmulatorError
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Lifespan, Message, Receive, Scope, Send
 
     from emulator.api.auth import Access, BrowserGuard
-    from emulator.api.control import Controls
+    from emulator.api.control.controls import Controls
     from emulator.api.rate_limits import RateLimits
     from emulator.core.endpoint import Endpoint
 
@@ -63,7 +65,9 @@ class EmulatorApp(FastAPI):
         self._controls = controls
         self._guard = guard
         self._reply_headers = ReplyHeaders(controls.clock)
-        self._dispatch = Dispatch(endpoints, default_endpoint_id, access, rate_limits, self._reply_headers)
+        self._dispatch = Dispatch(
+            endpoints, default_endpoint_id, access, rate_limits, self._reply_headers, controls.journal
+        )
         self._described: dict[str, Any] | None = None
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
@@ -73,6 +77,7 @@ class EmulatorApp(FastAPI):
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
         self.add_exception_handler(ControlError, _on_control_error)
+        self.add_exception_handler(EmulatorError, _on_emulator_error)
         self.add_exception_handler(Exception, _on_unexpected)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,6 +170,11 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
 async def _on_control_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ControlError)
     return _control_error(error)
+
+
+async def _on_emulator_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, EmulatorError)
+    return _control_error(refusal_of(error))
 
 
 async def _on_unexpected(_: Request, error: Exception) -> Response:

@@ -10,25 +10,33 @@ import itertools
 import logging
 import secrets
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING
 
+from emulator.api.call_entry import CallEntry
+from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
 from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
 from emulator.api.exchange import Call, ClientGone, Reply
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
+from emulator.core.clock import real_seconds
 from emulator.core.errors import EmulatorError
+from emulator.core.faults import Point
+from emulator.core.journal import EntryKind
 from emulator.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from emulator.api.auth import Access
     from emulator.api.rate_limits import RateLimits
     from emulator.core.clock import Clock
     from emulator.core.endpoint import Endpoint
+    from emulator.core.faults import FaultRule
+    from emulator.core.journal import Journal
 
 log = logging.getLogger("emulator.api")
 
@@ -71,12 +79,14 @@ class Dispatch:
         access: Access,
         rate_limits: RateLimits,
         reply_headers: ReplyHeaders,
+        journal: Journal,
     ) -> None:
         self._endpoints = endpoints
         self._default_endpoint_id = default_endpoint_id
         self._access = access
         self._rate_limits = rate_limits
         self._reply_headers = reply_headers
+        self._journal = journal
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -94,22 +104,44 @@ class Dispatch:
             _, endpoint_id, *parts = parts
         name, job_id = (*parts, "", "")[:2]
         call = Call(scope, receive, headers, path, job_id)
-        level = logging.INFO
+        by_worker = name in WORKER_CALLS
+        level = logging.DEBUG if by_worker else logging.INFO
+        endpoint = self._endpoints.get(endpoint_id)
+        at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
+        reply: Reply | None = None
+        rule: FaultRule | None = None
         try:
-            if name in WORKER_CALLS:
-                level = logging.DEBUG
+            if endpoint is not None and endpoint.faults.any_at(Point.CALL):
+                rule = await strike_call(call, endpoint, name, by_worker=by_worker)
+                if rule is not None:
+                    reply = await ordered_reply(rule, call, endpoint)
+            if rule is not None and rule.value == "reset":
+                await reset_connection(call)
+            elif reply is None and by_worker:
                 reply = await self._answer_worker(call, endpoint_id, name, parts[1:])
-            else:
+            elif reply is None:
                 reply = await self._answer(call, endpoint_id, OPERATIONS.get(name), len(parts))
         except ClientGone:
-            log.log(level, "%s %s → the client hung up", call.method, path)
-            return
-        except Exception:
+            pass
+        except Exception as error:
+            if rule is not None and isinstance(error, ConnectionResetError):
+                raise
             log.exception("%s %s failed", call.method, path)
             reply = error_reply(500, INTERNAL_ERROR)
         if log.isEnabledFor(level):
-            log.log(level, "%s %s → %d", call.method, path, reply.status)
-        await self.send(reply, send)
+            outcome = "the client hung up" if reply is None and rule is None else _outcome(reply)
+            log.log(level, "%s %s → %s", call.method, path, outcome)
+        if endpoint is not None and self._journal.limit and not (by_worker and _is_idle(name, reply)):
+            kind = EntryKind.WORKER if by_worker else EntryKind.API
+            took_ms = (real_seconds() - began_s) * 1000
+            fault_id = None if rule is None else rule.id
+            self._journal.add(CallEntry(kind, endpoint_id, name, call, reply, at_ms, took_ms, fault_id))
+        if reply is None:
+            return
+        if rule is not None and rule.value == "truncate":
+            await self.send(reply, partial(_send_truncated, call, send))
+        else:
+            await self.send(reply, send)
 
     async def send(self, reply: Reply, send: Send) -> None:
         """Put a reply on the wire."""
@@ -160,6 +192,22 @@ async def _attempt(call: Call, endpoint: Endpoint, operation: Operation) -> Repl
         raise
     except EmulatorError as error:
         return reply_to(error)
+
+
+async def _send_truncated(call: Call, send: Send, message: Message) -> None:
+    if message["type"] == "http.response.body":
+        await truncated(message, call, send)
+    else:
+        await send(message)
+
+
+def _outcome(reply: Reply | None) -> str:
+    return "no answer" if reply is None else str(reply.status)
+
+
+def _is_idle(name: str, reply: Reply | None) -> bool:
+    """Whether a worker's call is one of the many that bring nothing."""
+    return name == "ping" or reply is None or reply.status == 204
 
 
 def _wrong_method(call: Call, methods: Iterable[str]) -> Reply:

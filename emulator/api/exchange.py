@@ -39,7 +39,10 @@ class Reply:
 class Call:
     """A request to one of an endpoint's operations."""
 
-    __slots__ = ("_listener", "_query", "_receive", "headers", "job_id", "method", "path", "query_string")
+    __slots__ = (
+        "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id", "method", "path",
+        "query_string",
+    )  # fmt: skip
 
     def __init__(
         self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], path: str, job_id: str
@@ -49,6 +52,10 @@ class Call:
         self.job_id = job_id
         self.headers = headers
         self.query_string: bytes = scope["query_string"]
+        #: The transport, where the server tells (`gathering.py`).
+        self.connection: asyncio.Transport | None = scope.get("emulator.connection")
+        #: What has been read of the body.
+        self.body_read = b""
         self._receive = receive
         self._query: dict[str, str] | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -94,6 +101,9 @@ class Call:
         :raises ClientGone: the client hung up while sending it.
         """
         limit = limit_mib * _MIB
+        if self.body_read:
+            # A fault had to look at it first.
+            return self.body_read
         announced = _integer(self.headers.get(b"content-length", b"0").decode("latin-1"))
         if announced is not None and announced > limit:
             raise _too_large(limit_mib)
@@ -105,6 +115,7 @@ class Call:
             body = await self._rest_of_body(body, limit, limit_mib)
         if len(body) > limit:
             raise _too_large(limit_mib)
+        self.body_read = body
         return body
 
     async def _rest_of_body(self, start: bytes, limit: int, limit_mib: int) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
     from emulator.core.endpoint import Endpoint
 
 WINDOW_MS = 10_000
@@ -58,10 +57,9 @@ class TooManyRequests(Exception):
 
 
 class RateLimits:
-    """Counts requests in windows of 10 s on the emulator's clock; `scale` multiplies every limit."""
+    """Counts requests in windows of 10 s on the endpoint's clock; `scale` multiplies every limit."""
 
-    def __init__(self, clock: Clock, *, enabled: bool = True, scale: float = 1.0) -> None:
-        self._clock = clock
+    def __init__(self, *, enabled: bool = True, scale: float = 1.0) -> None:
         self._enabled = enabled
         self._scale = scale
         self._meters: dict[tuple[str, RateLimit], Meter] = {}
@@ -78,7 +76,7 @@ class RateLimits:
         meter = self._meters.get((endpoint.id, limit))
         if meter is None:
             meter = self._meters[endpoint.id, limit] = Meter(limit)
-        now_ms = self._clock.now_ms()
+        now_ms = endpoint.clock.now_ms()
         if now_ms >= meter.window_ends_ms:
             meter.window_ends_ms = now_ms + WINDOW_MS
             meter.count = 0

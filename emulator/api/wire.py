@@ -6,13 +6,15 @@ must reach its handler untouched, and checking it by hand is what makes the sent
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
+from emulator.core.clock import UNTIL_MAX_MS
 from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
+from emulator.core.journal import EntryKind
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
@@ -20,8 +22,10 @@ from emulator.core.policy import (
     TTL_MAX_MS,
     TTL_MIN_MS,
 )
+from emulator.core.scaling import ScalerType
 from emulator.core.worker import WorkerState
 
+_HOUR_MS = 3_600_000
 _HUNDRED_YEARS_MS = 100 * 365 * 86_400_000
 
 
@@ -179,11 +183,12 @@ class NotReady(_Control):
     reasons: list[str]
 
 
-class NextTimer(_Control):
-    """The next thing that time will bring."""
+class TimerView(_Control):
+    """A timer: when, what it is for, and the id of the job or worker that it is about."""
 
     at_ms: int
     kind: str
+    subject: str | None
 
 
 class ClockState(_Control):
@@ -193,26 +198,44 @@ class ClockState(_Control):
     rate: float
     now_ms: int
     pending: int
-    next_timer: NextTimer | None
+    next_timer: TimerView | None
+    #: The first thousand.
+    timers: list[TimerView]
+
+
+class ClockMode(_Control):
+    """How time is to run: `real`, `frozen`, `auto` or `scaled:N`."""
+
+    mode: str
+
+
+class JobReached(_Control):
+    """A job that is to get into a state."""
+
+    job: str
+    status: JobStatus
 
 
 class Advance(_Control):
-    """By how much time is to move."""
+    """How far time is to move: by so many ms, to the next timer, or until a job is in a state."""
 
-    by_ms: Annotated[int, Field(ge=0, le=_HUNDRED_YEARS_MS, strict=True)]
+    by_ms: Annotated[int, Field(ge=0, le=_HUNDRED_YEARS_MS, strict=True)] | None = None
+    to_next: Literal[True] | None = None
+    until: JobReached | None = None
+    #: `until` goes no further than this.
+    max_ms: Annotated[int, Field(ge=0, le=_HUNDRED_YEARS_MS, strict=True)] = UNTIL_MAX_MS
 
-
-class Fired(_Control):
-    """A timer that fired."""
-
-    at_ms: int
-    kind: str
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Advance:
+        if (self.by_ms is not None) + (self.to_next is not None) + (self.until is not None) != 1:
+            raise ValueError('give one of "by_ms", "to_next" and "until"')
+        return self
 
 
 class Advanced(ClockState):
     """The time after an advance, and the timers that fired on the way (the first thousand of them)."""
 
-    fired: list[Fired]
+    fired: list[TimerView]
     fired_total: int
 
 
@@ -260,6 +283,223 @@ class LogLines(_Control):
     """The newest lines, oldest first."""
 
     lines: list[LogLine]
+
+
+class EndpointSettings(_Control):
+    """What an endpoint is to be; what is not given has production's default (docs/settings.md)."""
+
+    #: `module:function`, `path.py:function`, `path.py`; null answers by stubs.
+    handler: str | None = None
+    worker_kind: WorkerKind = WorkerKind.INLINE
+    workers_min: int = 0
+    workers_max: int = 3
+    idle_timeout_s: float = 5.0
+    execution_timeout_ms: int = 600_000
+    ttl_ms: int = TTL_DEFAULT_MS
+    scaler_type: ScalerType = ScalerType.QUEUE_DELAY
+    scaler_value: int = 4
+    cold_start_ms: int = 0
+    flashboot: bool = False
+    python: str | None = None
+    worker_env: dict[str, str] = {}
+    worker_args: list[str] = []
+    #: A time of its own (`real`, `frozen`, `auto`, `scaled:N`); null shares the emulator's.
+    clock: str | None = None
+
+
+class EndpointView(_Control):
+    """An endpoint."""
+
+    id: str
+    url: str
+    handler: str
+    worker_kind: WorkerKind
+    workers_min: int
+    workers_max: int
+    clock: str
+    own_clock: bool
+    health: EndpointHealth
+
+
+class EndpointsView(_Control):
+    """All endpoints; the first also answers at the root."""
+
+    endpoints: list[EndpointView]
+
+
+class StubView(_Control):
+    """A stub, and how often it was matched."""
+
+    id: int
+    when: dict[str, Any]
+    times: int | None
+    matched: int
+
+
+class StubChange(_Control):
+    """What can be changed about a stub."""
+
+    times: Annotated[int, Field(ge=0)] | None
+
+
+class StubsView(_Control):
+    """The stubs of an endpoint, in the order in which they are tried."""
+
+    stubs: list[StubView]
+
+
+class Deleted(_Control):
+    """How many there were."""
+
+    deleted: int
+
+
+class JobView(_Control):
+    """All that is known of a job. Times in ms."""
+
+    id: str
+    endpoint: str
+    status: JobStatus
+    input: JsonValue
+    output: JsonValue
+    error: str | None
+    retries: int
+    webhook: str | None
+    policy: JsonValue
+    worker_id: str | None
+    submitted_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    delay_ms: int | None
+    execution_ms: int | None
+    sync: bool
+
+
+class JobsView(_Control):
+    """Jobs, newest first, and how many there are in all."""
+
+    jobs: list[JobView]
+    total: int
+
+
+class JobWait(_Control):
+    """For how many real ms to wait."""
+
+    timeout_ms: Annotated[int, Field(ge=0, le=_HOUR_MS)] = 30_000
+
+
+class Timeline(_Control):
+    """What happened to a job."""
+
+    lines: list[str]
+
+
+class FaultView(_Control):
+    """A rule of what is to go wrong."""
+
+    id: str
+    match: dict[str, Any]
+    skip: int
+    times: int | None
+    probability: float
+    seed: int
+    then: dict[str, Any]
+    matched: int
+    fired: int
+
+
+class FaultsView(_Control):
+    """Rules in force."""
+
+    faults: list[FaultView]
+
+
+class ReceivedView(_Control):
+    """A call that a sink received."""
+
+    number: int
+    at_ms: int
+    method: str
+    headers: dict[str, str]
+    body: JsonValue
+    status: int
+
+
+class SinkView(_Control):
+    """A webhook receiver: where it is, what came, and what it will answer."""
+
+    name: str
+    url: str
+    count: int
+    deliveries: list[ReceivedView]
+    answers: list[dict[str, Any]]
+
+
+class SinkAnswers(_Control):
+    """What a sink is to answer."""
+
+    answers: list[Any]
+
+
+class CountWait(_Control):
+    """For how many of them to wait, and for how many real ms."""
+
+    count: Annotated[int, Field(ge=0)] = 1
+    timeout_ms: Annotated[int, Field(ge=0, le=_HOUR_MS)] = 5_000
+
+
+class JournalView(_Control):
+    """Entries of the journal, oldest first."""
+
+    entries: list[dict[str, Any]]
+
+
+class JournalQuery(_Control):
+    """Which entries are wanted (docs/testing.md)."""
+
+    kind: EntryKind | None = None
+    endpoint: str | None = None
+    job: str | None = None
+    since: int = 0
+    match: Any = None
+    limit: Annotated[int, Field(ge=0)] | None = None
+
+
+class JournalWait(JournalQuery, CountWait):
+    """For how many of which entries to wait."""
+
+
+class JournalCount(_Control):
+    """How many there are."""
+
+    count: int
+
+
+class AttemptView(_Control):
+    """One call of a webhook."""
+
+    at_ms: int
+    status: int | None
+    failure: str | None
+
+
+class DeliveryView(_Control):
+    """A webhook's delivery."""
+
+    id: int
+    endpoint: str
+    job_id: str
+    url: str
+    delivered: bool
+    #: No attempt will follow.
+    over: bool
+    attempts: list[AttemptView]
+
+
+class DeliveriesView(_Control):
+    """Deliveries, oldest first."""
+
+    webhooks: list[DeliveryView]
 
 
 class ControlProblem(_Control):

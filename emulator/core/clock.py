@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -155,9 +156,9 @@ class Clock:
         if timer is not None and timer.callback is not None:
             self._timers.cancel(timer)
 
-    def pending(self) -> list[Timer]:
-        """The armed timers, earliest first."""
-        return sorted(self._timers)
+    def pending(self, limit: int | None = None) -> list[Timer]:
+        """The armed timers, earliest first; the first `limit` of them."""
+        return sorted(self._timers) if limit is None else heapq.nsmallest(limit, self._timers)
 
     def pending_count(self) -> int:
         """How many timers are armed."""
@@ -167,10 +168,12 @@ class Clock:
         """The earliest armed timer."""
         return self._timers.first()
 
-    async def sleep(self, delay_ms: int, kind: str = "sleep") -> None:
-        """Wait for `delay_ms` of emulated time; `kind` names the wait among the timers."""
+    async def sleep(self, delay_ms: int, kind: str = "sleep", subject: str | None = None) -> None:
+        """Wait for `delay_ms` of emulated time; `kind` names the wait among the timers, `subject` is the id of
+        the job or worker that it is about.
+        """
         future = asyncio.get_running_loop().create_future()
-        timer = self.call_later(delay_ms, kind, _wake, future)
+        timer = self.call_later(delay_ms, kind, _wake_sleeper, (future, subject))
         activity = _current_activity.get()
         if activity is not None:
             activity.pause()
@@ -288,8 +291,9 @@ class Clock:
     def waiting(self) -> Iterator[None]:
         """A client waits while the body runs: an `auto` clock does not let it wait in vain."""
         self._waiting += 1
-        self._skip()
-        self.nudge()
+        if self._auto:
+            self._skip()
+            self.nudge()
         try:
             yield
         finally:
@@ -466,6 +470,10 @@ def real_seconds() -> float:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _wake_sleeper(sleeper: tuple[asyncio.Future[None], str | None]) -> None:
+    _wake(sleeper[0])
 
 
 def next_round(delay_s: float = 0.0) -> Awaitable[None]:

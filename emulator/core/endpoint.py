@@ -7,6 +7,7 @@ The worker's side of it is in `gateway`.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from emulator.core.queue import JobQueue
 from emulator.core.request import JobRequest
 from emulator.core.scaling import ScalerType
 from emulator.core.store import JobStore, MemoryStore
+from emulator.core.stubs import Stubs
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
 
@@ -39,6 +41,7 @@ CHUNKS_PER_READ = 200
 #: wire.md 3.
 ERROR_EXECUTION_TIMEOUT = "executionTimeout exceeded"
 ERROR_LOST_TWICE = "job timed out after 1 retries"
+_TIMED_OUT_KEPT = 1_000
 #: Ordered faults with which a worker does not hear that it is to stop.
 _DEAF = frozenset({"hang", "ignore_cancel"})
 _DID_NOT_STOP = "it did not stop a job"
@@ -71,6 +74,10 @@ class Endpoint:
         self._in_progress = 0
         #: Ordered to be delivered twice: the next worker gets them too, and nobody waits for its results.
         self._again: deque[Job] = deque()
+        #: The last that timed out: for those who look into the emulator, not for clients.
+        self._timed_out: dict[str, Job] = {}
+        #: What the built-in worker answers by.
+        self.stubs = Stubs()
         self._job_ids = JobIds()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
@@ -107,6 +114,8 @@ class Endpoint:
             self._forget(job)
         self._ended = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
+        self._timed_out.clear()
+        self._again.clear()
         self.pool.open(launcher)
         return counts
 
@@ -150,10 +159,18 @@ class Endpoint:
             raise JobNotFound
         return job
 
-    async def wait(self, job: Job, limit_ms: int) -> None:
-        """Return when the job has ended, or after `limit_ms`."""
+    def look_up(self, job_id: str) -> Job:
+        """The job with this id, be it one that timed out, which clients no longer find.
+
+        :raises JobNotFound: it is unknown, or long gone.
+        """
+        return self._timed_out.get(job_id) or self.get(job_id)
+
+    async def wait(self, job: Job, limit_ms: int | None) -> None:
+        """Return when the job has ended, or after `limit_ms` (None: as long as it takes)."""
         if not job.terminal:
-            await job.ended.wait(self.clock, limit_ms, "wait for a job")
+            with self.clock.waiting():
+                await job.ended.wait(self.clock, limit_ms, "wait for a job")
 
     async def read_stream(self, job: Job, limit_ms: int) -> tuple[JobStatus, list[bytes]]:
         """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4).
@@ -161,7 +178,8 @@ class Endpoint:
         Each chunk (JSON text) is handed out once; the terminal status comes only with the last ones.
         """
         if not job.chunks and not job.terminal:
-            await job.chunked.wait(self.clock, limit_ms, "wait for a chunk")
+            with self.clock.waiting():
+                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk")
         if not job.chunks:
             return job.status, []
         chunks = [job.chunks.popleft() for _ in range(min(CHUNKS_PER_READ, len(job.chunks)))]
@@ -243,6 +261,25 @@ class Endpoint:
         job_id = None if job is None else job.id
         self._emit(Notice(self.id, level, message, self.clock.now_ms(), job_id, worker_id))
 
+    def strike(
+        self,
+        point: Point,
+        read_input: Callable[[], object],
+        *,
+        operation: str | None = None,
+        only_named: bool = False,
+        job_id: str | None = None,
+        worker_id: str | None = None,
+    ) -> FaultRule | None:
+        """The fault that was ordered for this, if one was; see `Faults.strike`."""
+        if not self.faults.any_at(point):
+            return None
+        rule = self.faults.strike(point, self.id, read_input, operation, only_named=only_named)
+        if rule is not None:
+            effect = f"{rule.effect}: {rule.value}"
+            self._emit(FaultFired(self.id, rule.id, effect, self.clock.now_ms(), job_id, worker_id))
+        return rule
+
     def tell_output(self, worker_id: str, likely_job_id: str | None, lines: Iterable[WorkerLine]) -> None:
         """Tell of what a worker has written; `likely_job_id` is the job of what it printed by itself."""
         at_ms = self.clock.now_ms()
@@ -269,7 +306,7 @@ class Endpoint:
                 worker.missing -= {job.id}
                 worker.jobs[job.id] = job
                 worker.last_job_id = job.id
-                rule = self._strike(Point.DELIVERY, job, worker)
+                rule = self.strike(Point.DELIVERY, partial(_input, job), job_id=job.id, worker_id=worker.id)
                 if rule is None or afflict(self, worker, job, rule):
                     jobs.append(job)
                 if worker.hangs:
@@ -399,7 +436,7 @@ class Endpoint:
     # The steps of a job's life
 
     def _enqueue(self, job: Job) -> None:
-        if (rule := self._strike(Point.QUEUE, job)) is not None:
+        if (rule := self.strike(Point.QUEUE, partial(_input, job), job_id=job.id)) is not None:
             self.queue.stall(job)
             self.clock.call_later(rule.value, "ordered stall", self._on_stall_over, job)
             return
@@ -486,6 +523,9 @@ class Endpoint:
         if status is JobStatus.TIMED_OUT:
             # wire.md 3: those who wait are told, everyone else finds nothing.
             self._store.remove(job.id)
+            self._timed_out[job.id] = job
+            if len(self._timed_out) > _TIMED_OUT_KEPT:
+                del self._timed_out[next(iter(self._timed_out))]
         else:
             retention_ms = self.config.sync_retention_ms if job.sync else self.config.retention_ms
             job.stage_timer = self.clock.call_at(now_ms + retention_ms, "retention", self._forget, job)
@@ -515,17 +555,6 @@ class Endpoint:
         worker.ping_timer = None
         self.crash_worker(worker, "its heartbeats were ordered to stop")
 
-    def _strike(self, point: Point, job: Job, worker: Worker | None = None) -> FaultRule | None:
-        """The fault that was ordered for this, if one was."""
-        if not self.faults.any_at(point):
-            return None
-        rule = self.faults.strike(point, self.id, lambda: job.input)
-        if rule is not None:
-            worker_id = None if worker is None else worker.id
-            effect = f"{rule.effect}: {rule.value}"
-            self._emit(FaultFired(self.id, rule.id, effect, self.clock.now_ms(), job.id, worker_id))
-        return rule
-
     def _stop_worker_of(self, job: Job) -> None:
         """Tell the worker that holds the job to stop it, and see to it that it does."""
         worker = self.pool.get(job.worker_id)
@@ -547,3 +576,7 @@ class Endpoint:
             return
         del worker.stopping[job_id]
         self.replace_worker(worker, fault)
+
+
+def _input(job: Job) -> object:
+    return job.input

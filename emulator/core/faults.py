@@ -76,11 +76,12 @@ EFFECTS: dict[str, _Effect] = {
     "webhook": _Effect(Point.WEBHOOK, {"refuse", "duplicate"}.__contains__, "must be refuse or duplicate"),
     "webhook_delay_ms": _Effect(Point.WEBHOOK, _is_ms, _MS),
 }
-_DAY_MS = 86_400_000
+#: More than any ttl.
+_FOR_EVER_MS = 30 * 86_400_000
 
 #: Rules that belong together.
 PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
-    "no-capacity": ({"id": "no-capacity", "then": {"throttled_ms": _DAY_MS}},),
+    "no-capacity": ({"id": "no-capacity", "then": {"throttled_ms": _FOR_EVER_MS}},),
     "cold-start-storm": ({"id": "cold-start-storm", "then": {"slow_start_ms": 30_000}},),
     "flaky-webhooks": (
         {"id": "flaky-webhooks", "probability": 0.5, "seed": 1, "then": {"webhook": "refuse"}},

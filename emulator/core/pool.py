@@ -127,6 +127,19 @@ class WorkerPool:
         """How many workers hold a job."""
         return sum(worker.state is WorkerState.RUNNING for worker in self)
 
+    def is_executing(self) -> bool:
+        """Whether a worker starts or runs a job in real time, which the clock cannot see."""
+        return any(self._executes(worker) for worker in self)
+
+    def _executes(self, worker: Worker) -> bool:
+        if worker.external:
+            takes_real_time = True
+        else:
+            takes_real_time = self._launcher is not None and self._launcher.takes_real_time(worker.id)
+        hanging = {job_id for job_id, effect in worker.afflictions.items() if effect == "hang"}
+        busy = worker.state is WorkerState.INITIALIZING or bool(worker.jobs.keys() - hanging)
+        return takes_real_time and busy
+
     def counts(self) -> dict[WorkerState, int]:
         """How many workers are in each state."""
         counted = Counter(worker.state for worker in self)

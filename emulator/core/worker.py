@@ -33,6 +33,9 @@ class WorkerLauncher(Protocol):
     def start(self, worker_id: str) -> None:
         """Begin to start the worker; return at once."""
 
+    def takes_real_time(self, worker_id: str) -> bool:
+        """Whether the worker's start and its jobs take real time that the clock is not told of."""
+
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
 

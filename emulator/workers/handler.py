@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from emulator.core.errors import EmulatorError
+from emulator.core.stubs import Stubs
 from emulator.workers.progress import ProgressReports
 
 
@@ -45,6 +46,8 @@ class Handler:
     #: Given how many jobs a worker runs at once, how many it should.
     concurrency_modifier: Callable[[int], int] | None = None
     progress: ProgressReports = field(default_factory=ProgressReports)
+    #: Of the built-in worker alone: what it answers by, once there are any.
+    stubs: Stubs | None = None
 
     @classmethod
     def of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.workers.handler import HandlerKind
 from emulator.workers.inline_worker import InlineWorker, Surroundings
 from emulator.workers.loop_worker import LoopWorker
+from emulator.workers.stub_worker import StubWorker
 from emulator.workers.thread_worker import ThreadWorker
 
 if TYPE_CHECKING:
@@ -39,14 +40,22 @@ class InlineLauncher:
 
     def start(self, worker_id: str) -> None:
         """Begin a worker's cold start."""
-        kind = ThreadWorker if self.handler.kind in _IN_THREADS else LoopWorker
-        worker = self._workers[worker_id] = kind(worker_id, self._surroundings)
+        worker = self._workers[worker_id] = self._kind_of_worker()(worker_id, self._surroundings)
         worker.start(self._cold_start_ms)
+
+    def _kind_of_worker(self) -> type[InlineWorker]:
+        if self.handler.stubs is not None:
+            return StubWorker
+        return ThreadWorker if self.handler.kind in _IN_THREADS else LoopWorker
 
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
         if worker := self._workers.pop(worker_id, None):
             worker.end()
+
+    def takes_real_time(self, worker_id: str) -> bool:
+        """No: what it does is an activity on the clock."""
+        return False
 
     def crash(self, worker_id: str, reason: str) -> None:
         """Have a worker die: what it runs is left to itself."""

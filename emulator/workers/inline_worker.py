@@ -80,7 +80,7 @@ class InlineWorker(ABC):
 
     async def _come_up(self, cold_start_ms: int) -> None:
         if cold_start_ms:
-            await self._clock.sleep(cold_start_ms, "cold start")
+            await self._clock.sleep(cold_start_ms, "cold start", self._id)
         await self._until_gone(self._serve())
 
     async def _watch_stop_signals(self) -> None:

@@ -42,7 +42,7 @@ def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
     if isinstance(source, Handler):
         handler = source
     else:
-        handler = mock_worker(clock) if source is None else load_handler(source)
+        handler = mock_worker(clock, endpoint.stubs) if source is None else load_handler(source)
     return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
 
 

@@ -14,12 +14,13 @@ from emulator.workers.progress import ProgressReports
 
 if TYPE_CHECKING:
     from emulator.core.clock import Clock
+    from emulator.core.stubs import Stubs
 
 log = logging.getLogger("emulator.workers")
 
 
-def mock_worker(clock: Clock) -> Handler:
-    """A handler that obeys these keys of its input, all optional.
+def mock_worker(clock: Clock, stubs: Stubs) -> Handler:
+    """A handler that obeys these keys of its input, all optional, for as long as there are no stubs.
 
     `mock_return` is its output (default `"Hello World!"`), `mock_delay` how many seconds it takes,
     `mock_progress` a list of progress updates spread over that time (or `{"updates": […], "wait_time":
@@ -61,7 +62,11 @@ def mock_worker(clock: Clock) -> Handler:
         return output
 
     return Handler(
-        function=handler, kind=HandlerKind.ASYNC, name="the built-in mock worker", progress=progress
+        function=handler,
+        kind=HandlerKind.ASYNC,
+        name="the built-in mock worker",
+        progress=progress,
+        stubs=stubs,
     )
 
 

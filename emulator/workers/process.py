@@ -46,6 +46,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.transport: asyncio.SubprocessTransport | None = None
         #: Its end has been asked for here: it is no crash.
         self.ending = False
+        #: It waits for the end of its cold start.
+        self.cold = False
         #: Why it was made to crash, if it was.
         self.crash_reason = ""
         self.exited = asyncio.Event()
@@ -150,6 +152,11 @@ class ProcessLauncher:
         """End a worker that holds no job."""
         self._end(worker_id, _STOP_PATIENCE_S)
 
+    def takes_real_time(self, worker_id: str) -> bool:
+        """Whether it has a process, or is about to: its cold start is over."""
+        worker = self._processes.get(worker_id)
+        return worker is not None and not worker.cold
+
     def crash(self, worker_id: str, reason: str) -> None:
         """SIGKILL, from nowhere: the end of the process is noticed as any other."""
         worker = self._processes.get(worker_id)
@@ -190,7 +197,9 @@ class ProcessLauncher:
 
     async def _live(self, worker: WorkerProcess) -> None:
         if self._cold_start_ms:
-            await self._clock.sleep(self._cold_start_ms, "cold start")
+            worker.cold = True
+            await self._clock.sleep(self._cold_start_ms, "cold start", worker.id)
+            worker.cold = False
         process_id = await self._start_process(worker)
         if process_id is None:
             return

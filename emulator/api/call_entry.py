@@ -1,0 +1,128 @@
+"""A call as the journal keeps it, with secrets masked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from emulator.core.journal import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from emulator.api.exchange import Call, Reply
+
+#: Of a body, what is kept.
+_BODY_KEPT = 64 * 1024
+_MASK = "***"
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+_SECRET_KEYS = frozenset({"accessId", "accessSecret"})
+
+
+class CallEntry(Entry):
+    """A client's or a worker's call, and its answer."""
+
+    __slots__ = (
+        "_job_id", "_request_size", "_response_size", "duration_ms", "kind", "method", "operation", "path",
+        "query_string", "request_body", "request_headers", "response_body", "response_headers", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: EntryKind,
+        endpoint_id: str,
+        operation: str,
+        call: Call,
+        reply: Reply | None,
+        at_ms: int,
+        duration_ms: float,
+        fault_id: str | None,
+    ) -> None:
+        super().__init__(endpoint_id, at_ms, fault_id)
+        self.kind = kind
+        self.operation = operation
+        self.method = call.method
+        self.path = call.path
+        self.query_string = call.query_string
+        self.request_headers = call.headers
+        self.request_body = call.body_read[:_BODY_KEPT]
+        self._request_size = len(call.body_read)
+        #: None when the connection ended without an answer.
+        self.status = None if reply is None else reply.status
+        self.response_headers = () if reply is None else reply.headers
+        self.response_body = b"" if reply is None else reply.body[:_BODY_KEPT]
+        self._response_size = 0 if reply is None else len(reply.body)
+        #: Real ms from the call to its answer.
+        self.duration_ms = duration_ms
+        self._job_id = call.job_id
+
+    @property
+    def job_id(self) -> str | None:
+        """The job it is about: for a new one its id is in the answer."""
+        if self._job_id:
+            return self._job_id
+        # A new job's id is in the answer alone.
+        answer = _parsed(self.response_body) if b'"id"' in self.response_body else None
+        return answer.get("id") if isinstance(answer, dict) else None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it holds."""
+        return 600 + len(self.request_body) + len(self.response_body)
+
+    def details(self) -> dict[str, Any]:
+        """Request and answer, with secrets masked."""
+        query = dict(parse_qsl(self.query_string.decode("utf-8", "replace"), keep_blank_values=True))
+        return {
+            "operation": self.operation,
+            "method": self.method,
+            "path": self.path,
+            "query": query,
+            "status": self.status,
+            "duration_ms": round(self.duration_ms, 3),
+            "request": {
+                "headers": _shown_headers(self.request_headers.items()),
+                **_shown_body(self.request_body, self._request_size),
+            },
+            "response": {
+                "headers": _shown_headers(self.response_headers),
+                **_shown_body(self.response_body, self._response_size),
+            },
+        }
+
+    def line(self) -> str:
+        """Method, path and status."""
+        status = "no answer" if self.status is None else self.status
+        return f"{self.method} {self.path} → {status}"
+
+
+def _shown_headers(headers: Any) -> dict[str, str]:
+    shown = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    return {name: _MASK if name in _SECRET_HEADERS else value for name, value in shown.items()}
+
+
+def _shown_body(body: bytes, size: int) -> dict[str, Any]:
+    if size > len(body):
+        return {"body": _without_cut_secrets(body), "size": size, "truncated": True}
+    parsed = _parsed(body)
+    return {"body": body.decode("utf-8", "replace") if parsed is None else _masked(parsed), "size": size}
+
+
+def _without_cut_secrets(body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    # What cannot be parsed cannot be masked by its keys.
+    return _MASK if any(key in text for key in _SECRET_KEYS) else text
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _MASK if key in _SECRET_KEYS else _masked(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return value

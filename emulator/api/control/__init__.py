@@ -1,0 +1,27 @@
+"""The emulator's own API under /_emulator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from emulator.api.control.basics import add_basics
+from emulator.api.control.endpoints import add_endpoints
+from emulator.api.control.history import add_history
+from emulator.api.control.jobs import add_jobs
+from emulator.api.control.orders import add_orders
+from emulator.api.control.time import add_time
+from emulator.api.control.workers import add_workers
+from emulator.api.wire import ControlErrorBody
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+
+
+def control_router(controls: Controls) -> APIRouter:
+    """The routes of the control API. Calls that change something answer once the change is visible."""
+    router = APIRouter(prefix="/_emulator", tags=["control"], responses={400: {"model": ControlErrorBody}})
+    for add in (add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history):
+        add(router, controls)
+    return router

@@ -1,0 +1,44 @@
+"""Health, and a fresh start."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from emulator.api.wire import Health, NotReady, Ready, ResetCounts
+from emulator.version import __version__
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+
+log = logging.getLogger("emulator.api")
+
+
+def add_basics(router: APIRouter, controls: Controls) -> None:
+    """`/health`, `/ready`, `/reset`."""
+    clock = controls.clock
+
+    @router.get("/health")
+    async def health() -> Health:
+        """Whether the emulator serves at all."""
+        started_ms = controls.started_ms()
+        uptime_ms = 0 if started_ms is None else clock.now_ms() - started_ms
+        return Health(status="ok", version=__version__, uptime_s=uptime_ms / 1000)
+
+    @router.get("/ready", response_model=Ready, responses={503: {"model": NotReady}})
+    async def ready() -> Ready | JSONResponse:
+        """Whether every endpoint can run jobs."""
+        if reasons := controls.not_ready():
+            return JSONResponse({"ready": False, "reasons": reasons}, 503)
+        return Ready(ready=True)
+
+    @router.post("/reset")
+    async def reset() -> ResetCounts:
+        """Forget all jobs, webhooks, counters, stubs, faults, sinks and the journal; restart the workers and
+        the clocks' modes."""
+        counts = await controls.reset()
+        log.info("reset: %d jobs forgotten", sum(each["jobs"] for each in counts.values()))
+        return ResetCounts(reset=counts)

@@ -1,0 +1,112 @@
+"""Endpoints that come and go while others are served, and their stubs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body
+
+from emulator.api.control.controls import ControlError
+from emulator.api.wire import (
+    Deleted,
+    EndpointHealth,
+    EndpointSettings,
+    EndpointsView,
+    EndpointView,
+    StubChange,
+    StubsView,
+    StubView,
+)
+from emulator.core.config import EndpointConfig
+from emulator.core.stubs import Stub
+from emulator.workers.handler import HandlerError
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+    from emulator.core.endpoint import Endpoint
+
+log = logging.getLogger("emulator.api")
+
+
+def add_endpoints(router: APIRouter, controls: Controls) -> None:
+    """`/endpoints` and `/endpoints/{id}/stubs`."""
+
+    @router.get("/endpoints")
+    async def endpoints() -> EndpointsView:
+        """All endpoints."""
+        return EndpointsView(endpoints=[_view(controls, each) for each in controls.endpoints.values()])
+
+    @router.get("/endpoints/{endpoint_id}")
+    async def endpoint(endpoint_id: str) -> EndpointView:
+        """One endpoint."""
+        return _view(controls, controls.endpoint(endpoint_id))
+
+    @router.put("/endpoints/{endpoint_id}")
+    async def create(endpoint_id: str, settings: EndpointSettings) -> EndpointView:
+        """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go."""
+        fields = settings.model_dump(exclude_unset=True)
+        clock = fields.pop("clock", None)
+        if fields.get("handler") is None:
+            fields.pop("worker_kind", None)
+        try:
+            config = replace(EndpointConfig(), **fields)
+            made = await controls.create_endpoint(endpoint_id, config, clock=clock)
+        except HandlerError as error:
+            raise ControlError(400, "handler_error", str(error), "see docs/workers.md") from error
+        log.info("endpoint %s: %s", endpoint_id, controls.describe_handler(endpoint_id))
+        return _view(controls, made)
+
+    @router.delete("/endpoints/{endpoint_id}")
+    async def remove(endpoint_id: str) -> Deleted:
+        """Take an endpoint away, with its jobs and workers."""
+        controls.endpoint(endpoint_id)
+        if len(controls.endpoints) == 1:
+            raise ControlError(400, "invalid_request", "the last endpoint cannot be taken away")
+        await controls.remove_endpoint(endpoint_id)
+        return Deleted(deleted=1)
+
+    @router.get("/endpoints/{endpoint_id}/stubs")
+    async def stubs(endpoint_id: str) -> StubsView:
+        """The stubs of an endpoint, in the order in which they are tried."""
+        endpoint = controls.endpoint(endpoint_id)
+        return StubsView(stubs=[StubView(**stub.as_json()) for stub in endpoint.stubs])
+
+    @router.post("/endpoints/{endpoint_id}/stubs")
+    async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> StubView:
+        """Have jobs with such an input end so: `{"when": {"input": …}, "returns": …}` (docs/testing.md)."""
+        endpoint = controls.endpoint(endpoint_id)
+        if endpoint.config.handler is not None:
+            raise ControlError(
+                400, "invalid_request", f"endpoint {endpoint_id!r} has a handler, which answers its jobs",
+                "stubs are for endpoints without one",
+            )  # fmt: skip
+        return StubView(**endpoint.stubs.add(Stub.parse(stub)).as_json())
+
+    @router.patch("/endpoints/{endpoint_id}/stubs/{number}")
+    async def change_stub(endpoint_id: str, number: int, change: StubChange) -> StubView:
+        """For how many jobs a stub is good."""
+        stub = controls.endpoint(endpoint_id).stubs.get(number)
+        stub.times = change.times
+        return StubView(**stub.as_json())
+
+    @router.delete("/endpoints/{endpoint_id}/stubs")
+    async def clear_stubs(endpoint_id: str) -> Deleted:
+        """Forget all stubs of an endpoint."""
+        return Deleted(deleted=controls.endpoint(endpoint_id).stubs.clear())
+
+
+def _view(controls: Controls, endpoint: Endpoint) -> EndpointView:
+    config = endpoint.config
+    return EndpointView(
+        id=endpoint.id,
+        url=f"{controls.url() or ''}/v2/{endpoint.id}",
+        handler=controls.describe_handler(endpoint.id),
+        worker_kind=controls.worker_kind(endpoint.id),
+        workers_min=config.workers_min,
+        workers_max=config.workers_max,
+        clock=endpoint.clock.mode,
+        own_clock=endpoint.clock is not controls.clock,
+        health=EndpointHealth.model_validate(endpoint.health()),
+    )

@@ -1,0 +1,79 @@
+"""All jobs of all endpoints, as they stand and as they came there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from emulator.api.wire import JobsView, JobView, JobWait, Timeline
+from emulator.core.job import JobStatus
+from emulator.core.journal import timeline
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+    from emulator.core.endpoint import Endpoint
+    from emulator.core.job import Job
+
+_LISTED = 100
+
+
+def add_jobs(router: APIRouter, controls: Controls) -> None:
+    """`/jobs`."""
+
+    @router.get("/jobs")
+    async def jobs(
+        endpoint: str | None = None, status: JobStatus | None = None, limit: int = _LISTED, offset: int = 0
+    ) -> JobsView:
+        """Jobs, newest first; of one endpoint, or of all, one after the other."""
+        asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]
+        found: list[JobView] = []
+        total = 0
+        for each in asked:
+            listed, count = each.list_jobs(offset=offset, limit=max(0, limit - len(found)), status=status)
+            found += [_view(each, job) for job in listed]
+            total += count
+        return JobsView(jobs=found, total=total)
+
+    @router.get("/jobs/{job_id}")
+    async def job(job_id: str) -> JobView:
+        """One job."""
+        return _view(*controls.find_job(job_id))
+
+    @router.get("/jobs/{job_id}/timeline")
+    async def job_timeline(job_id: str) -> Timeline:
+        """What has happened to a job, a line each, as far as the journal goes back."""
+        return Timeline(lines=timeline(controls.journal, job_id))
+
+    @router.post("/jobs/{job_id}/wait")
+    async def wait(job_id: str, request: JobWait) -> JobView:
+        """Wait, in real time, for the end of a job; answers with the job as it then stands."""
+        endpoint, job = controls.find_job(job_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                await endpoint.wait(job, None)
+        return _view(endpoint, job)
+
+
+def _view(endpoint: Endpoint, job: Job) -> JobView:
+    return JobView(
+        id=job.id,
+        endpoint=endpoint.id,
+        status=job.status,
+        input=job.input,
+        output=job.output,
+        error=job.error,
+        retries=job.retries,
+        webhook=job.webhook,
+        policy=json.loads(job.body).get("policy"),
+        worker_id=job.worker_id,
+        submitted_ms=job.submitted_ms,
+        started_ms=job.started_ms,
+        ended_ms=job.ended_ms,
+        delay_ms=job.delay_ms,
+        execution_ms=job.execution_ms,
+        sync=job.sync,
+    )

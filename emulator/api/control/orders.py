@@ -1,0 +1,117 @@
+"""What is ordered to go wrong, and webhook receivers that answer as ordered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import Response
+
+from emulator.api.control.controls import ControlError
+from emulator.api.wire import CountWait, Deleted, FaultsView, FaultView, ReceivedView, SinkAnswers, SinkView
+from emulator.sinks import Answer
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+    from emulator.core.faults import FaultRule
+
+log = logging.getLogger("emulator.api")
+
+_ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+#: Of a webhook's body, what a sink takes in.
+_BODY_MAX = 32 * 1024 * 1024
+
+
+def add_orders(router: APIRouter, controls: Controls) -> None:
+    """`/faults` and `/sinks`."""
+
+    @router.get("/faults")
+    async def faults() -> FaultsView:
+        """The rules in force, and how often each has matched and fired."""
+        return FaultsView(faults=[_fault_view(rule) for rule in controls.faults])
+
+    @router.post("/faults")
+    async def order(rule: Annotated[dict[str, Any], Body()]) -> FaultView:
+        """Put a rule in force: `{"match": {…}, "then": {"status": 503}}` (docs/faults.md)."""
+        ordered = controls.faults.add(rule)
+        log.info("fault %r ordered: %s", ordered.id, {ordered.effect: ordered.value})
+        return _fault_view(ordered)
+
+    @router.post("/faults/presets/{name}")
+    async def order_preset(name: str, endpoint: str | None = None) -> FaultsView:
+        """Put the rules of a preset in force, for one endpoint or for all."""
+        if endpoint is not None:
+            controls.endpoint(endpoint)
+        rules = controls.faults.add_preset(name, endpoint)
+        log.info("faults ordered: %s", ", ".join(rule.id for rule in rules))
+        return FaultsView(faults=[_fault_view(rule) for rule in rules])
+
+    @router.delete("/faults")
+    async def lift_all(endpoint: str | None = None) -> Deleted:
+        """Lift all rules, or those for one endpoint alone."""
+        return Deleted(deleted=controls.faults.clear(endpoint))
+
+    @router.delete("/faults/{rule_id}")
+    async def lift(rule_id: str) -> Deleted:
+        """Lift one rule."""
+        if not controls.faults.remove(rule_id):
+            raise ControlError(404, "not_found", f"there is no fault {rule_id!r}", "see /_emulator/faults")
+        return Deleted(deleted=1)
+
+    @router.api_route("/sink/{name}", methods=_ANY_METHOD, include_in_schema=False)
+    async def receive(name: str, request: Request) -> Response:
+        sink, body = controls.sinks[name], b""
+        async for part in request.stream():
+            body += part[: _BODY_MAX - len(body)]
+        answer = sink.receive(controls.clock.now_ms(), request.method, dict(request.headers), body)
+        if answer.delay_ms:
+            await controls.clock.sleep(answer.delay_ms, "sink's delay")
+        return Response(answer.body, answer.status)
+
+    @router.get("/sinks/{name}")
+    async def sink(name: str) -> SinkView:
+        """What a sink has received, oldest first; webhooks reach it at `/_emulator/sink/{name}`."""
+        return _sink_view(controls, name)
+
+    @router.put("/sinks/{name}/answers")
+    async def answer(name: str, request: SinkAnswers) -> SinkView:
+        """What the sink answers from now on, in order, and then 200: statuses, or objects with `status`,
+        `body` and `delay_ms`.
+        """
+        answers = [Answer.parse(each) for each in request.answers]
+        controls.sinks[name].answers.clear()
+        controls.sinks[name].answers.extend(answers)
+        return _sink_view(controls, name)
+
+    @router.post("/sinks/{name}/wait")
+    async def wait(name: str, request: CountWait, endpoint: str | None = None) -> SinkView:
+        """Wait, in real time, until a sink has been called so often; answers with what there is then."""
+        clock = controls.clock_of(endpoint)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                await controls.sinks[name].wait(request.count, clock)
+        return _sink_view(controls, name)
+
+    @router.delete("/sinks/{name}")
+    async def remove(name: str) -> Deleted:
+        """Forget a sink and what it has received."""
+        return Deleted(deleted=int(controls.sinks.remove(name)))
+
+
+def _fault_view(rule: FaultRule) -> FaultView:
+    return FaultView(**rule.as_json())
+
+
+def _sink_view(controls: Controls, name: str) -> SinkView:
+    sink = controls.sinks[name]
+    return SinkView(
+        name=name,
+        url=f"{controls.url() or ''}/_emulator/sink/{name}",
+        count=sink.count,
+        deliveries=[ReceivedView(**asdict(each)) for each in sink.deliveries],
+        answers=[asdict(each) for each in sink.answers],
+    )

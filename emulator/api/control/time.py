@@ -1,0 +1,96 @@
+"""The emulated time, of the emulator or of an endpoint that has its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from emulator.api.wire import Advance, Advanced, ClockMode, ClockState, TimerView
+from emulator.core.clock import subject_of
+
+if TYPE_CHECKING:
+    from emulator.api.control.controls import Controls
+    from emulator.core.clock import Clock, FiredTimer
+
+log = logging.getLogger("emulator.api")
+
+#: An answer names this many timers at most; their number is told in any case.
+_TIMERS_SHOWN = 1000
+
+
+def add_time(router: APIRouter, controls: Controls) -> None:
+    """`/clock`: what it is, and moving it. With `?endpoint=ID` the clock of that endpoint."""
+
+    @router.get("/clock")
+    async def read_clock(endpoint: str | None = None) -> ClockState:
+        """The emulated time, and what it will bring."""
+        return _state(controls.clock_of(endpoint))
+
+    @router.put("/clock")
+    async def set_mode(request: ClockMode, endpoint: str | None = None) -> ClockState:
+        """Have time run as real, frozen, auto or scaled:N."""
+        return _changed(controls.clock_of(endpoint), request.mode)
+
+    @router.post("/clock/freeze")
+    async def freeze(endpoint: str | None = None) -> ClockState:
+        """Stop time; only `advance` moves it from here."""
+        return _changed(controls.clock_of(endpoint), "frozen")
+
+    @router.post("/clock/resume")
+    async def resume(endpoint: str | None = None) -> ClockState:
+        """Let time run again, as it did when the clock was made."""
+        clock = controls.clock_of(endpoint)
+        clock.resume()
+        log.info("clock resumed: %s", clock.mode)
+        return _state(clock)
+
+    @router.post("/clock/advance")
+    async def advance(request: Advance, endpoint: str | None = None) -> Advanced:
+        """Move time forward: due timers fire in order, and what they cause settles before the answer."""
+        clock = controls.clock_of(endpoint)
+        before_ms = clock.now_ms()
+        fired = await _advance(controls, clock, request)
+        log.info("clock advanced by %d ms: %d timers fired", clock.now_ms() - before_ms, len(fired))
+        return Advanced(
+            **_state(clock).model_dump(),
+            fired=[
+                TimerView(at_ms=timer.at_ms, kind=timer.kind, subject=timer.subject)
+                for timer in fired[:_TIMERS_SHOWN]
+            ],
+            fired_total=len(fired),
+        )
+
+
+async def _advance(controls: Controls, clock: Clock, request: Advance) -> list[FiredTimer]:
+    if request.by_ms is not None:
+        return await clock.advance(request.by_ms)
+    if request.until is None:
+        return await clock.advance_to_next()
+    endpoint, job = controls.find_job(request.until.job)
+    wanted = request.until.status
+    return await endpoint.clock.advance_until(
+        lambda: job.status is wanted, f"job {job.id} is to be {wanted}", max_ms=request.max_ms
+    )
+
+
+def _changed(clock: Clock, mode: str) -> ClockState:
+    clock.set_mode(mode)
+    log.info("clock: %s", clock.mode)
+    return _state(clock)
+
+
+def _state(clock: Clock) -> ClockState:
+    timers = [
+        TimerView(at_ms=timer.when_ms, kind=timer.kind, subject=subject_of(timer.argument))
+        for timer in clock.pending(_TIMERS_SHOWN)
+    ]
+    return ClockState(
+        mode=clock.mode,
+        rate=clock.rate,
+        now_ms=clock.now_ms(),
+        pending=clock.pending_count(),
+        next_timer=timers[0] if timers else None,
+        timers=timers,
+    )

@@ -1,0 +1,157 @@
+"""Answers without a handler: for which input an endpoint's job ends how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.core.errors import ConfigError, EmulatorError
+from emulator.core.json_text import NotJSON, encode
+from emulator.core.matching import as_json, checked, differences
+
+_KEYS = ("when", "returns", "fails", "chunks", "progress", "delay_ms", "times")
+_SHOWN_DIFFERENCES = 5
+_SHOWN_INPUT = 300
+
+
+class NoStubMatches(EmulatorError):
+    """A job for which no stub was defined; says which comes nearest, and what differs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stub:
+    """One definition: for inputs like `expected`, this result. Times in ms."""
+
+    number: int = 0
+    #: What the input must be like (see `matching`); None takes any.
+    expected: object = None
+    #: As JSON text.
+    output_json: bytes = b"null"
+    error: str | None = None
+    #: Each as JSON text.
+    chunks: list[bytes] = field(default_factory=list)
+    progress: list[bytes] = field(default_factory=list)
+    delay_ms: int = 0
+    #: For how many jobs it is good; None for any number.
+    times: int | None = None
+    matched: int = 0
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Stub:
+        """The stub for its JSON form, e.g. `{"when": {"input": {"prompt": "hi"}}, "returns": {}}`.
+
+        :raises ConfigError: it is not one; the message says where and what to write.
+        """
+        for key in fields:
+            if key not in _KEYS:
+                raise ConfigError(f"{key}: there is no such key: a stub has {', '.join(_KEYS)}")
+        when = fields.get("when") or {}
+        if not isinstance(when, Mapping) or when.keys() - {"input"}:
+            raise ConfigError('when: must be an object like {"input": {"prompt": "hi"}}')
+        if "returns" in fields and "fails" in fields:
+            raise ConfigError("a stub either returns or fails: leave one of them out")
+        for key, kind, rule in (
+            ("fails", str, "must be the job's error"),
+            ("chunks", list, "must be a list"),
+            ("progress", list, "must be a list"),
+        ):
+            if key in fields and not isinstance(fields[key], kind):
+                raise ConfigError(f"{key}: {rule}")
+        for key in ("delay_ms", "times"):
+            value = fields.get(key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ConfigError(f"{key}: must be a whole number")
+        chunks = fields.get("chunks", [])
+        try:
+            return cls(
+                expected=checked(when.get("input"), "when.input"),
+                # As with a generator handler whose chunks are aggregated.
+                output_json=encode(fields.get("returns", chunks or None), "returns"),
+                error=fields.get("fails"),
+                chunks=[encode(chunk, "chunks") for chunk in chunks],
+                progress=[encode(progress, "progress") for progress in fields.get("progress", [])],
+                delay_ms=fields.get("delay_ms") or 0,
+                times=fields.get("times"),
+            )
+        except NotJSON as error:
+            raise ConfigError(str(error)) from error
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it has been matched as often as it may."""
+        return self.times is not None and self.matched >= self.times
+
+    def as_json(self) -> dict[str, Any]:
+        """What a list of stubs shows of it."""
+        try:
+            expected = as_json(self.expected)
+        except ConfigError:
+            expected = repr(self.expected)
+        return {
+            "id": self.number,
+            "when": {} if self.expected is None else {"input": expected},
+            "times": self.times,
+            "matched": self.matched,
+        }
+
+    def describe(self) -> str:
+        """The stub, as the test wrote it."""
+        return f"stub {self.number}, when(input={self.expected!r})"
+
+
+class Stubs:
+    """An endpoint's stubs. Of those that match and are not used up, the first that was defined counts."""
+
+    def __init__(self) -> None:
+        self._stubs: list[Stub] = []
+
+    def __len__(self) -> int:
+        return len(self._stubs)
+
+    def __iter__(self) -> Iterator[Stub]:
+        return iter(self._stubs)
+
+    def add(self, stub: Stub) -> Stub:
+        """Put a stub in force."""
+        stub.number = len(self._stubs) + 1
+        self._stubs.append(stub)
+        return stub
+
+    def get(self, number: int) -> Stub:
+        """The stub with this number.
+
+        :raises ConfigError: there is none.
+        """
+        if not 1 <= number <= len(self._stubs):
+            raise ConfigError(f"there is no stub {number}: there are {len(self._stubs)}")
+        return self._stubs[number - 1]
+
+    def clear(self) -> int:
+        """Forget all; returns how many there were."""
+        count = len(self._stubs)
+        self._stubs.clear()
+        return count
+
+    def take(self, actual: object) -> Stub:
+        """The stub for a job with this input; counts that it was matched.
+
+        :raises NoStubMatches: there is none.
+        """
+        nearest: tuple[int, str] | None = None
+        for stub in self._stubs:
+            found = [] if stub.expected is None else list(differences(stub.expected, actual))
+            if not found and not stub.used_up:
+                stub.matched += 1
+                return stub
+            told = (
+                f"it is used up: it was for {stub.times} {'job' if stub.times == 1 else 'jobs'}"
+                if not found
+                else "; ".join(found[:_SHOWN_DIFFERENCES])
+            )
+            if nearest is None or len(found) < nearest[0]:
+                nearest = len(found), f"{stub.describe()}: {told}"
+        shown = repr(actual)
+        shown = shown if len(shown) <= _SHOWN_INPUT else f"{shown[:_SHOWN_INPUT]}…"
+        nearby = "" if nearest is None else f"; nearest is {nearest[1]}"
+        raise NoStubMatches(f"no stub matches the input {shown}{nearby}")

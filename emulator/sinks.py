@@ -1,0 +1,118 @@
+"""Webhook receivers that the emulator itself hosts: what came, and what they are to answer."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from emulator.core.errors import ConfigError
+from emulator.core.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from emulator.core.clock import Clock
+
+#: The newest deliveries of each sink; more sinks than that are a mistake.
+_DELIVERIES_KEPT = 1_000
+_SINKS_MAX = 10_000
+
+
+@dataclass(slots=True, frozen=True)
+class Received:
+    """One call of a sink."""
+
+    number: int
+    #: On the emulator's clock, ms since the epoch.
+    at_ms: int
+    method: str
+    headers: Mapping[str, str]
+    #: Parsed when it is JSON, else text.
+    body: Any
+    #: What the sink answered.
+    status: int
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What a sink answers, and after how many ms on the emulator's clock."""
+
+    status: int = 200
+    body: str = ""
+    delay_ms: int = 0
+
+    @classmethod
+    def parse(cls, value: object) -> Answer:
+        """The answer for its JSON form: a status, or `{"status", "body", "delay_ms"}`.
+
+        :raises ConfigError: it is neither.
+        """
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = {"status": value}
+        if not isinstance(value, Mapping) or value.keys() - {"status", "body", "delay_ms"}:
+            raise ConfigError('an answer is a status, or {"status": 500, "body": "", "delay_ms": 0}')
+        status, body, delay_ms = value.get("status", 200), value.get("body", ""), value.get("delay_ms", 0)
+        if not isinstance(status, int) or status not in HTTPStatus._value2member_map_:
+            raise ConfigError(f"status: {status!r} is not a status code")
+        if not isinstance(body, str) or not isinstance(delay_ms, int) or delay_ms < 0:
+            raise ConfigError("body must be text, and delay_ms a number of ms")
+        return cls(status, body, delay_ms)
+
+
+class Sink:
+    """One receiver. It gives its answers in order, then 200 for ever."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.deliveries: deque[Received] = deque(maxlen=_DELIVERIES_KEPT)
+        self.answers: deque[Answer] = deque()
+        self.count = 0
+        self._came = Wakeup()
+
+    def receive(self, at_ms: int, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Take in a call; what is to be answered."""
+        answer = self.answers.popleft() if self.answers else Answer()
+        self.count += 1
+        self.deliveries.append(Received(self.count, at_ms, method, headers, _parsed(body), answer.status))
+        self._came.notify()
+        return answer
+
+    async def wait(self, count: int, clock: Clock) -> None:
+        """Wait until it has been called `count` times in all."""
+        with clock.waiting():
+            while self.count < count:
+                await self._came.wait(clock, None, "wait for a webhook")
+
+
+class Sinks:
+    """The sinks by name; one is there as soon as it is named."""
+
+    def __init__(self) -> None:
+        self._sinks: dict[str, Sink] = {}
+
+    def __getitem__(self, name: str) -> Sink:
+        if name not in self._sinks:
+            if len(self._sinks) >= _SINKS_MAX:
+                raise ConfigError(f"there are {_SINKS_MAX} sinks already: delete some, or reset")
+            self._sinks[name] = Sink(name)
+        return self._sinks[name]
+
+    def __iter__(self) -> Iterator[Sink]:
+        return iter(self._sinks.values())
+
+    def remove(self, name: str) -> bool:
+        """Forget a sink; False when there is none."""
+        return self._sinks.pop(name, None) is not None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._sinks.clear()
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
