@@ -18,6 +18,21 @@ table { border-collapse: collapse; }
 td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
 """
 _EXAMPLE_INPUT = {"input": {"prompt": "hello"}}
+#: Of the control API: by path, and where they differ by method.
+_EXAMPLES: dict[str, Any] = {
+    "/clock": {"mode": "frozen"},
+    "/clock/advance": {"by_ms": 60_000},
+    "/endpoints/{endpoint_id}": {"workers_max": 1, "clock": "frozen"},
+    "/endpoints/{endpoint_id}/stubs": {"when": {"input": {"prompt": "hi"}}, "returns": {"text": "ho"}},
+    "/endpoints/{endpoint_id}/stubs/{number}": {"times": 2},
+    "/jobs/{job_id}/wait": {"timeout_ms": 5_000},
+    "/faults": {"match": {"operation": "run"}, "times": 2, "then": {"status": 503}},
+    "/journal/find": {"kind": "api", "match": {"status": 429}},
+    "/journal/count": {"kind": "api", "match": {"status": 429}},
+    "/journal/wait": {"kind": "webhook", "count": 1, "timeout_ms": 5_000},
+    "/sinks/{name}/answers": {"answers": [500, 500, 200]},
+    "/sinks/{name}/wait": {"count": 3, "timeout_ms": 5_000},
+}
 
 
 def docs_page(document: dict[str, Any], base_url: str, endpoint_id: str) -> str:
@@ -49,19 +64,19 @@ def _operation(
     answers = "".join(_answer(code, answer, document) for code, answer in operation["responses"].items())
     return (
         f"<details><summary><code>{method} {escape(path)}</code> {escape(text)}</summary>"
-        f"<pre>{escape(_curl(method, example_url, operation, body))}</pre>"
+        f"<pre>{escape(_curl(method, path, example_url, operation, body))}</pre>"
         f"{_parameters(operation.get('parameters', []))}"
         f"{'' if body is None else _schema('Body', body, document)}"
         f"{answers}</details>"
     )
 
 
-def _curl(method: str, url: str, operation: dict[str, Any], body: dict[str, Any] | None) -> str:
+def _curl(method: str, path: str, url: str, operation: dict[str, Any], body: dict[str, Any] | None) -> str:
     parts = ["curl", *(["-X", method] if method != "GET" else []), url]
     if operation.get("security"):
         parts.append("-H 'Authorization: Bearer KEY'")
     if body is not None:
-        example = {"by_ms": 60_000} if body["$ref"].endswith("/Advance") else _EXAMPLE_INPUT
+        example = _EXAMPLES.get(path.removeprefix("/_emulator"), _EXAMPLE_INPUT)
         parts.append(f"-d '{json.dumps(example)}'")
     return " ".join(parts)
 

@@ -444,7 +444,7 @@ class SinkAnswers(_Control):
 class CountWait(_Control):
     """For how many of them to wait, and for how many real ms."""
 
-    count: Annotated[int, Field(ge=0)] = 1
+    count: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     timeout_ms: Annotated[int, Field(ge=0, le=_HOUR_MS)] = 5_000
 
 
@@ -462,7 +462,7 @@ class JournalQuery(_Control):
     job: str | None = None
     since: int = 0
     match: Any = None
-    limit: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 class JournalWait(JournalQuery, CountWait):

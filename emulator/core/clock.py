@@ -169,7 +169,7 @@ class Clock:
         return self._timers.first()
 
     async def sleep(self, delay_ms: int, kind: str = "sleep", subject: str | None = None) -> None:
-        """Wait for `delay_ms` of emulated time; `kind` names the wait among the timers, `subject` is the id of
+        """Wait for `delay_ms` of emulated time; `kind` names the wait among the timers, `subject` the id of
         the job or worker that it is about.
         """
         future = asyncio.get_running_loop().create_future()

@@ -93,6 +93,7 @@ class Entry(ABC):
             "job_id": self.job_id,
             "worker_id": self.worker_id,
             "fault": self.fault_id,
+            "text": self.line(),
             **self.details(),
         }
 
@@ -195,7 +196,7 @@ class _Transition(Entry):
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Query:
+class EntryFilter:
     """Which entries are wanted; None is any."""
 
     kind: EntryKind | None = None
@@ -278,12 +279,12 @@ class Journal:
             details = {"from": event.before, "to": event.after, "reason": event.reason, "lost": event.lost}
             self.add(_EventEntry(EntryKind.POOL, event, line, details, worker_id=event.worker_id))
 
-    def find(self, query: Query, limit: int | None = None) -> list[Entry]:
+    def find(self, query: EntryFilter, limit: int | None = None) -> list[Entry]:
         """The entries that are wanted, oldest first; of too many the newest `limit`."""
         found = (entry for entry in self._newest_first(query.kind) if query.takes(entry))
         return list(islice(found, limit))[::-1]
 
-    async def wait(self, query: Query, count: int, clock: Clock) -> None:
+    async def wait(self, query: EntryFilter, count: int, clock: Clock) -> None:
         """Wait until there are `count` entries that are wanted, for as long as it takes."""
         with clock.waiting():
             while len(self.find(query, count)) < count:
@@ -311,7 +312,7 @@ def timeline(journal: Journal, job_id: str) -> list[str]:
     """What happened to a job, a line each, with the time (ms) since the first."""
     entries = [
         entry
-        for entry in journal.find(Query(job_id=job_id))
+        for entry in journal.find(EntryFilter(job_id=job_id))
         if entry.kind in (EntryKind.JOB, EntryKind.FAULT, EntryKind.WEBHOOK)
     ]
     return [f"{entry.at_ms - entries[0].at_ms:>8} ms  {entry.line()}" for entry in entries]

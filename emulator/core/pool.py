@@ -210,6 +210,8 @@ class WorkerPool:
         """Have a worker die as if by itself; False when that is not in our hands."""
         if self._launcher is None or worker.external:
             return False
+        for job_id in worker.jobs:
+            worker.afflictions[job_id] = "dying"
         self._launcher.crash(worker.id, reason)
         return True
 

@@ -27,6 +27,10 @@ class WorkerState(StrEnum):
     """Crashed; it is started again after a growing delay."""
 
 
+#: Ordered faults with which a worker is stuck; with the second it is about to be dead.
+_HANGING = frozenset({"hang", "dying"})
+
+
 class WorkerLauncher(Protocol):
     """Who really starts and ends workers. A started worker reports at the gateway by its first take."""
 
@@ -109,7 +113,7 @@ class Worker:
     @property
     def hangs(self) -> bool:
         """Whether it was ordered to hang: it asks for nothing and hears nothing."""
-        return "hang" in self.afflictions.values()
+        return not _HANGING.isdisjoint(self.afflictions.values())
 
     @property
     def silent(self) -> bool:

@@ -10,7 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+
+#: In place of the process group of a worker that is being started.
+NOT_KNOWN = 0
+#: Real seconds within which a new process has become the program it is to run.
+_EXEC_S = 0.5
 
 
 class Guard:
@@ -19,9 +25,13 @@ class Guard:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
+    def expect(self, worker_id: str) -> None:
+        """A worker's process is about to be started: the emulator may be killed before it is watched."""
+        self._tell(f"+ {NOT_KNOWN} {worker_id}\n")
+
     def watch(self, worker_id: str, group: int) -> None:
         """See to it that a worker does not outlive the emulator; `group` is its process group."""
-        self._tell(f"+ {group} {worker_id}\n")
+        self._tell(f"+ {group} {worker_id}\n- {NOT_KNOWN} {worker_id}\n")
 
     def forget(self, worker_id: str, group: int) -> None:
         """A worker has ended."""
@@ -96,8 +106,14 @@ def main() -> None:
         else:
             watched.discard((int(group), worker_id))
     for group_number, worker_id in watched:
-        end_group(group_number)
+        if group_number != NOT_KNOWN:
+            end_group(group_number)
         end_strays(worker_id)
+    for group_number, worker_id in watched:
+        if group_number == NOT_KNOWN:
+            # It may not have carried its id yet.
+            time.sleep(_EXEC_S)
+            end_strays(worker_id)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ def mock_worker(clock: Clock, stubs: Stubs) -> Handler:
     """
     progress = ProgressReports()
 
-    async def pause(seconds: float) -> None:
+    async def pause(job: dict[str, Any], seconds: float) -> None:
         if seconds:
-            await clock.sleep(int(seconds * 1000), "mock_delay")
+            await clock.sleep(int(seconds * 1000), "mock_delay", job["id"])
 
     async def handler(job: dict[str, Any]) -> Any:
         wishes = job["input"] if isinstance(job["input"], dict) else {}
@@ -42,16 +42,16 @@ def mock_worker(clock: Clock, stubs: Stubs) -> Handler:
         plan = wishes.get("mock_progress")
         if isinstance(plan, dict):
             for update in _as_list(plan.get("updates")):
-                await pause(float(plan.get("wait_time") or 0))
+                await pause(job, float(plan.get("wait_time") or 0))
                 progress.update(job, update)
-            await pause(delay_s)
+            await pause(job, delay_s)
         else:
             updates = _as_list(plan)
             for update in updates:
                 progress.update(job, update)
-                await pause(delay_s / len(updates))
+                await pause(job, delay_s / len(updates))
             if not updates:
-                await pause(delay_s)
+                await pause(job, delay_s)
         if wishes.get("mock_crash"):
             raise WorkerCrash("mock_crash was asked for")
         if error := wishes.get("mock_error"):

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from emulator.workers.guard import end_group, end_strays
+from emulator.workers.guard import NOT_KNOWN, end_group, end_strays
 from emulator.workers.worker_output import WorkerOutput
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ class ProcessLauncher:
 
     async def _start_process(self, worker: WorkerProcess) -> int | None:
         """Start the process; its number, or None when it cannot be started."""
+        self._guard.expect(worker.id)
         # The pipes and the new process must not be lost to a cancellation half-way.
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
@@ -236,6 +237,7 @@ class ProcessLauncher:
         try:
             transport, _ = await _see_through(starting)
         except (OSError, ValueError) as error:
+            self._guard.forget(worker.id, NOT_KNOWN)
             if self._processes.get(worker.id) is worker:
                 del self._processes[worker.id]
                 self._gateway.crashed(worker.id, f"{self.command.python} cannot be started: {error}")

@@ -29,17 +29,25 @@ async def test_the_clock_of_an_emulator_at_rest():
     async with emulated(options=frozen_at_start()) as client:
         assert await control(client, "GET", "/clock") == (
             200,
-            {"mode": "frozen", "rate": 0.0, "now_ms": START_MS, "pending": 0, "next_timer": None},
+            {
+                "mode": "frozen",
+                "rate": 0.0,
+                "now_ms": START_MS,
+                "pending": 0,
+                "next_timer": None,
+                "timers": [],
+            },
         )
 
 
 async def test_the_clock_names_what_comes_next():
     async with emulated(options=frozen_at_start(), workers_max=0) as client:
         await client.run(policy={"ttl": 20_000})
-        await client.run(policy={"ttl": 10_000})
+        job_id = await client.run(policy={"ttl": 10_000})
         _, body = await control(client, "GET", "/clock")
         assert body["pending"] == 2
-        assert body["next_timer"] == {"at_ms": START_MS + 10_000, "kind": "ttl"}
+        assert body["next_timer"] == {"at_ms": START_MS + 10_000, "kind": "ttl", "subject": job_id}
+        assert [timer["at_ms"] for timer in body["timers"]] == [START_MS + 10_000, START_MS + 20_000]
 
 
 async def test_advance_answers_once_everything_has_settled():
@@ -48,9 +56,10 @@ async def test_advance_answers_once_everything_has_settled():
         status, body = await advance(client, 3_000)
         assert status == 200
         assert (body["mode"], body["now_ms"]) == ("frozen", START_MS + 3_000)
+        worker_id = (await client.get(f"/status/{job_id}")).json()["workerId"]
         assert body["fired"] == [
-            {"at_ms": START_MS + 1_000, "kind": "cold start"},
-            {"at_ms": START_MS + 3_000, "kind": "mock_delay"},
+            {"at_ms": START_MS + 1_000, "kind": "cold start", "subject": worker_id},
+            {"at_ms": START_MS + 3_000, "kind": "mock_delay", "subject": job_id},
         ]
         assert body["fired_total"] == 2
         assert (await client.get(f"/status/{job_id}")).json()["status"] == "COMPLETED"
@@ -80,10 +89,11 @@ async def test_advance_by_nothing_lets_things_settle():
         (b'{"by_ms": 1.5}', "by_ms: Input should be a valid integer"),
         (b'{"by_ms": "1000"}', "by_ms: Input should be a valid integer"),
         (b'{"by_ms": true}', "by_ms: Input should be a valid integer"),
-        (b'{"by_ms": null}', "by_ms: Input should be a valid integer"),
+        (b'{"by_ms": null}', 'give one of "by_ms", "to_next" and "until"'),
+        (b'{"by_ms": 1, "to_next": true}', 'give one of "by_ms", "to_next" and "until"'),
         (b'{"by_ms": 1e300}', "by_ms: "),
         (b'{"by_ms": 3153600000001}', "by_ms: Input should be less than or equal to 3153600000000"),
-        (b"{}", "by_ms: Field required"),
+        (b"{}", 'give one of "by_ms", "to_next" and "until"'),
         (b"", "body: Field required"),
         (b"[]", "body: Input should be"),
         (b'{"by_ms": 1, "to": 2}', "to: Extra inputs are not permitted"),
@@ -284,6 +294,12 @@ async def test_the_openapi_document_has_every_operation():
         assert {path.removeprefix("/_emulator/") for path in paths if path.startswith("/_emulator/")} == {
             "health", "ready", "clock", "clock/advance", "clock/freeze", "clock/resume", "reset",
             "workers", "workers/{worker_id}", "workers/{worker_id}/logs", "jobs/{job_id}/logs",
+            "endpoints", "endpoints/{endpoint_id}", "endpoints/{endpoint_id}/stubs",
+            "endpoints/{endpoint_id}/stubs/{number}", "jobs", "jobs/{job_id}", "jobs/{job_id}/timeline",
+            "jobs/{job_id}/wait", "faults", "faults/{rule_id}", "faults/presets/{name}",
+            "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait",
+            "journal", "journal/find", "journal/count", "journal/wait",
+            "webhooks", "webhooks/{number}/redeliver",
         }  # fmt: skip
         assert set(paths["/v2/{endpoint_id}/status/{job_id}"]) == {"get", "post"}
 

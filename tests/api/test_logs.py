@@ -35,7 +35,7 @@ async def test_what_is_done_to_the_clock_and_to_the_jobs_is_told(caplog):
     assert told[1:] == [
         "clock advanced by 500 ms: 0 timers fired",
         "clock resumed: real",
-        "clock frozen",
+        "clock: frozen",
         "reset: 1 jobs forgotten",
     ]
 

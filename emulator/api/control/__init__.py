@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
 
 
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ControlErrorBody},
+    404: {"model": ControlErrorBody},
+}
+
+
 def control_router(controls: Controls) -> APIRouter:
     """The routes of the control API. Calls that change something answer once the change is visible."""
-    router = APIRouter(prefix="/_emulator", tags=["control"], responses={400: {"model": ControlErrorBody}})
+    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
     for add in (add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history):
         add(router, controls)
     return router

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from emulator.api.control.controls import ControlError
@@ -22,7 +22,7 @@ from emulator.api.wire import (
     JournalView,
     JournalWait,
 )
-from emulator.core.journal import EntryKind, Query
+from emulator.core.journal import EntryFilter, EntryKind
 from emulator.core.json_text import encode
 from emulator.core.matching import checked
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
     from emulator.core.journal import Entry
     from emulator.webhooks import Delivery
+
+
+_FORMATS: dict[str, dict[str, Any]] = {"application/json": {}, "application/jsonl": {}}
 
 
 class JournalFormat(StrEnum):
@@ -44,17 +47,17 @@ def add_history(router: APIRouter, controls: Controls) -> None:
     """`/journal` and `/webhooks`."""
     journal = controls.journal
 
-    @router.get("/journal", response_model=JournalView)
+    @router.get("/journal", response_model=None, responses={200: {"content": _FORMATS}})
     async def read(
         kind: EntryKind | None = None,
         endpoint: str | None = None,
         job: str | None = None,
         since: int = 0,
-        limit: int | None = None,
+        limit: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
         format: JournalFormat = JournalFormat.JSON,
     ) -> Response:
         """The entries, oldest first, as one document, as JSON lines, or the calls among them as HAR."""
-        query = Query(kind=kind, endpoint_id=endpoint, job_id=job, since=since)
+        query = EntryFilter(kind=kind, endpoint_id=endpoint, job_id=job, since=since)
         return _written(journal.find(query, limit), format)
 
     @router.delete("/journal")
@@ -105,8 +108,8 @@ def add_history(router: APIRouter, controls: Controls) -> None:
         return _delivery_view(delivery)
 
 
-def _query(request: JournalQuery) -> Query:
-    return Query(
+def _query(request: JournalQuery) -> EntryFilter:
+    return EntryFilter(
         kind=request.kind,
         endpoint_id=request.endpoint,
         job_id=request.job,

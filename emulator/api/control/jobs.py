@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from emulator.api.wire import JobsView, JobView, JobWait, Timeline
 from emulator.core.job import JobStatus
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emulator.core.job import Job
 
 _LISTED = 100
+Count = Annotated[int, Query(ge=0, le=1_000_000)]
 
 
 def add_jobs(router: APIRouter, controls: Controls) -> None:
@@ -26,7 +27,10 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
 
     @router.get("/jobs")
     async def jobs(
-        endpoint: str | None = None, status: JobStatus | None = None, limit: int = _LISTED, offset: int = 0
+        endpoint: str | None = None,
+        status: JobStatus | None = None,
+        limit: Count = _LISTED,
+        offset: Count = 0,
     ) -> JobsView:
         """Jobs, newest first; of one endpoint, or of all, one after the other."""
         asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]

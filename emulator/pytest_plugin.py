@@ -1,0 +1,279 @@
+"""Fixtures for tests of code that calls Runpod Serverless endpoints (docs/testing.md).
+
+    def test_a_caption(endpoint):
+        endpoint.when(input={"image": "cat.png"}).returns({"caption": "a cat"})
+        assert captions.of("cat.png", endpoint.url, endpoint.api_key) == "a cat"
+
+One emulator serves all tests of a session, in a thread of its own. Each test has an endpoint to itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from emulator.client import ClockClient, EmulatorClient, EndpointClient, SinkClient
+
+_MARKER = "emulator(handler=None, clock=None, faults=[], **settings): what the test's endpoint is like"
+#: The last jobs and calls that a failed test's report shows.
+_JOBS_SHOWN = 10
+_CALLS_SHOWN = 30
+_REAL_HOSTS = ("runpod.ai", "runpod.io")
+_NOT_BY_PROXY = "127.0.0.1,localhost,.runpod.ai,.runpod.io"
+_REAL_BASE_URL = "https://api.runpod.ai/v2"
+#: What the SDK looks at when it is imported.
+_BASE_URL_VARIABLE = "RUNPOD_ENDPOINT_BASE_URL"
+
+_endpoints = pytest.StashKey["list[EndpointClient]"]()
+_failed = pytest.StashKey[bool]()
+
+
+class RealAPICall(Exception):
+    """The test was about to call the real API."""
+
+
+@dataclass(frozen=True)
+class RunpodEnv:
+    """Where the SDKs are pointed at."""
+
+    #: For the JavaScript SDK's `baseUrl`, and whoever else wants it: ends with `/v2`.
+    base_url: str
+    api_key: str
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options, and their twins in the configuration file."""
+    group = parser.getgroup("runpod-emulator")
+    for name, text in (
+        ("emulator-url", "use the emulator that serves here, instead of starting one"),
+        ("emulator-artifacts", "a folder for the journals of failed tests"),
+    ):
+        group.addoption(f"--{name}", default=None, help=text)
+        parser.addini(name.replace("-", "_"), text, default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture(scope="session")
+def emulator(pytestconfig: pytest.Config) -> Iterator[EmulatorClient]:
+    """The emulator of this session: in this process, or the one at `--emulator-url`."""
+    from emulator import Emulator, EmulatorClient
+    from emulator.core.errors import EmulatorError
+
+    if url := _option(pytestconfig, "emulator_url"):
+        with EmulatorClient(url) as client:
+            try:
+                client.control("GET", "/ready")
+            except EmulatorError as error:
+                pytest.exit(f"--emulator-url {url}: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+            yield client
+    else:
+        with Emulator().serve() as client:
+            yield client
+
+
+@pytest.fixture
+def make_endpoint(
+    request: pytest.FixtureRequest, emulator: EmulatorClient
+) -> Iterator[Callable[..., EndpointClient]]:
+    """Makes any number of endpoints, which go with the test: `make_endpoint(handler=…, workers_max=1)`.
+
+    Arguments are those of the marker; what is not given is what the marker says.
+    """
+    marked = _marked(request.node)
+    with ExitStack() as endpoints:
+
+        def make(**settings: Any) -> EndpointClient:
+            wanted = {**marked, **_checked(settings, "make_endpoint")}
+            faults = wanted.pop("faults", ())
+            endpoint = emulator.create_endpoint(**wanted)
+            endpoints.callback(_remove, endpoint)
+            request.node.stash.setdefault(_endpoints, []).append(endpoint)
+            for rule in [faults] if isinstance(faults, str | dict) else faults:
+                if isinstance(rule, str):
+                    endpoint.faults.preset(rule)
+                else:
+                    endpoint.faults.add_rule(rule)
+            return endpoint
+
+        yield make
+
+
+@pytest.fixture
+def endpoint(request: pytest.FixtureRequest, make_endpoint: Callable[..., EndpointClient]) -> EndpointClient:
+    """An endpoint of the test's own, as `@pytest.mark.emulator(…)` says."""
+    frozen = "emulator_clock" in request.fixturenames and "clock" not in _marked(request.node)
+    return make_endpoint(clock="frozen") if frozen else make_endpoint()
+
+
+@pytest.fixture
+def emulator_clock(endpoint: EndpointClient) -> ClockClient:
+    """The time of the test's endpoint: its own, and frozen unless the marker says otherwise."""
+    return endpoint.clock
+
+
+@pytest.fixture
+def webhook_sink(request: pytest.FixtureRequest, emulator: EmulatorClient) -> Iterator[SinkClient]:
+    """A webhook receiver: give its `url` to a job, script its `answers`, `wait` for what comes."""
+    if "endpoint" in request.fixturenames:
+        sink = request.getfixturevalue("endpoint").sink()
+    else:
+        sink = emulator.sink()
+    yield sink
+    sink.remove()
+
+
+@pytest.fixture
+def runpod_env(
+    request: pytest.FixtureRequest, emulator: EmulatorClient, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunpodEnv]:
+    """Points the Python SDK at the emulator, even if it was imported before; a call of the real API fails."""
+    env = RunpodEnv(emulator.base_url, emulator.api_key)
+    no_proxy = ",".join(
+        filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,.runpod.ai,.runpod.io"))
+    )
+    before = os.environ.get(_BASE_URL_VARIABLE, _REAL_BASE_URL)
+    monkeypatch.setenv(_BASE_URL_VARIABLE, env.base_url)
+    monkeypatch.setenv("RUNPOD_API_KEY", env.api_key)
+    # A proxy would look up the real host for us.
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    monkeypatch.setenv("no_proxy", no_proxy)
+    if (sdk := sys.modules.get("runpod")) is not None:
+        # It has read the variables when it was imported.
+        monkeypatch.setattr(sdk, "endpoint_url_base", env.base_url)
+        monkeypatch.setattr(sdk, "api_key", env.api_key)
+    calls = _refuse_real_hosts(monkeypatch, env)
+    yield env
+    imported = sys.modules.get("runpod")
+    if sdk is None and imported is not None:
+        imported.endpoint_url_base = before  # type: ignore[attr-defined]
+        imported.api_key = os.environ.get("RUNPOD_API_KEY")  # type: ignore[attr-defined]
+    if calls and not request.node.stash.get(_failed, False):
+        pytest.fail(f"{calls[0]} The code under test has swallowed this.", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Add to a failed test's report what happened to its jobs, and keep it if that is wanted."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    if report.when == "call" and report.failed:
+        for endpoint in item.stash.get(_endpoints, []):
+            try:
+                told = _story(endpoint)
+                if folder := _option(item.config, "emulator_artifacts"):
+                    kept = _keep(endpoint, Path(folder) / _file_name(item.nodeid), told)
+                    told += f"\n\nkept in {kept}"
+            except Exception as error:
+                told = f"cannot be told: {error}"
+            report.sections.append((f"runpod-emulator: {endpoint.id}", told))
+    return report
+
+
+def _option(config: pytest.Config, name: str) -> str | None:
+    value = config.getoption(name) or config.getini(name)
+    return str(value) if value else None
+
+
+def _marked(node: Any) -> dict[str, Any]:
+    """What the markers say, the test's own over its class's over its module's."""
+    settings: dict[str, Any] = {}
+    for marker in reversed(list(node.iter_markers("emulator"))):
+        if marker.args:
+            pytest.fail(
+                f"@pytest.mark.emulator takes names only: write handler={marker.args[0]!r}", pytrace=False
+            )
+        settings.update(_checked(marker.kwargs, "@pytest.mark.emulator"))
+    return settings
+
+
+def _checked(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    from emulator import EndpointConfig
+
+    known = {field.name for field in fields(EndpointConfig)} | {"endpoint_id", "clock", "faults"}
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {close[0]}?" if close else f": there are {', '.join(sorted(known))}"
+            pytest.fail(f"{where} knows no {name!r}{hint}", pytrace=False)
+    return settings
+
+
+def _remove(endpoint: EndpointClient) -> None:
+    from emulator.client import Refused
+
+    try:
+        endpoint.remove()
+    except Refused as error:
+        if error.status != 404:
+            raise
+
+
+def _refuse_real_hosts(monkeypatch: pytest.MonkeyPatch, env: RunpodEnv) -> list[str]:
+    """Have name look-ups of the real API's hosts fail; returns the list to which each is added."""
+    calls: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def guarded(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host or "")
+        if any(name == real or name.endswith(f".{real}") for real in _REAL_HOSTS):
+            calls.append(
+                f"A call of the real API was stopped: {name}. The emulator is at {env.base_url}:"
+                " make the client within the test, or give it this base URL."
+            )
+            raise RealAPICall(calls[-1])
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded)
+    return calls
+
+
+def _story(endpoint: EndpointClient) -> str:
+    """What happened at an endpoint: its calls, and the time line of each job."""
+    calls = endpoint.journal.find(kind="api")
+    lines = [
+        f"{len(calls)} calls" + (f", the last {_CALLS_SHOWN}:" if len(calls) > _CALLS_SHOWN else ":"),
+        *(_call_line(call) for call in calls[-_CALLS_SHOWN:]),
+    ]
+    for job in endpoint.jobs[-_JOBS_SHOWN:]:
+        view = job.view
+        lines += ["", f"job {job.id}, input {view['input']!r:.200}", *job.timeline]
+    return "\n".join(lines)
+
+
+def _call_line(call: dict[str, Any]) -> str:
+    fault = f"  [fault {call['fault']}]" if call["fault"] else ""
+    problem = ""
+    if call["status"] is not None and call["status"] >= 400:
+        body = call["response"]["body"]
+        problem = f"  {body.get('detail', body) if isinstance(body, dict) else body!s:.200}"
+    return f"  {call['text']}{fault}{problem}"
+
+
+def _keep(endpoint: EndpointClient, folder: Path, told: str) -> Path:
+    folder = folder / endpoint.id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "story.txt").write_text(told + "\n", encoding="utf-8")
+    (folder / "journal.jsonl").write_text(endpoint.journal.jsonl(), encoding="utf-8")
+    (folder / "journal.har").write_text(endpoint.journal.har(), encoding="utf-8")
+    return folder
+
+
+def _file_name(nodeid: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", nodeid).strip("_")[:150]
