@@ -10,6 +10,7 @@ One emulator serves all tests of a session, in a thread of its own. Each test ha
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 import socket
@@ -228,9 +229,8 @@ def _remove(endpoint: EndpointClient) -> None:
 def _refuse_real_hosts(monkeypatch: pytest.MonkeyPatch, env: RunpodEnv) -> list[str]:
     """Have name look-ups of the real API's hosts fail; returns the list to which each is added."""
     calls: list[str] = []
-    look_up = socket.getaddrinfo
 
-    def guarded(host: Any, *arguments: Any, **options: Any) -> Any:
+    def check(host: Any) -> None:
         name = host.decode() if isinstance(host, bytes) else str(host or "")
         if any(name == real or name.endswith(f".{real}") for real in _REAL_HOSTS):
             calls.append(
@@ -238,9 +238,21 @@ def _refuse_real_hosts(monkeypatch: pytest.MonkeyPatch, env: RunpodEnv) -> list[
                 " make the client within the test, or give it this base URL."
             )
             raise RealAPICall(calls[-1])
-        return look_up(host, *arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", guarded)
+    def guarded(look_up: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def check_first(*arguments: Any, **options: Any) -> Any:
+            check(arguments[place] if len(arguments) > place else options.get("host"))
+            return look_up(*arguments, **options)
+
+        return check_first
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo, 0))
+    if importlib.util.find_spec("aiohttp") is not None:
+        # It may look names up without Python's socket module.
+        from aiohttp import resolver
+
+        for kind in (resolver.AsyncResolver, resolver.ThreadedResolver):
+            monkeypatch.setattr(kind, "resolve", guarded(kind.resolve, 1))
     return calls
 
 

@@ -1,0 +1,293 @@
+"""The plugin as users meet it: in pytest runs of their own."""
+
+import json
+import re
+
+import pytest
+
+from emulator import Emulator
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run tests in a pytest of their own; returns its result."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.delenv("RUNPOD_ENDPOINT_BASE_URL", raising=False)
+
+    def run_tests(source, *arguments):
+        pytester.makepyfile(source)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=60)
+
+    return run_tests
+
+
+def test_every_fixture_works_without_an_import(run):
+    result = run(
+        """
+        import pytest
+
+        def test_stub(endpoint):
+            endpoint.when(input={"prompt": "hi"}).returns({"text": "ho"})
+            assert endpoint.runsync({"prompt": "hi"})["output"] == {"text": "ho"}
+
+        def test_clock(endpoint, emulator_clock, webhook_sink):
+            webhook_sink.answers(500, 500)
+            endpoint.submit({"n": 1}, webhook=webhook_sink.url)
+            webhook_sink.wait(1)
+            emulator_clock.advance(20_000)
+            assert [each["status"] for each in webhook_sink.deliveries] == [500, 500, 200]
+
+        @pytest.mark.emulator(handler=lambda job: job["input"]["n"] + 1, workers_max=1)
+        def test_handler(endpoint):
+            assert endpoint.runsync({"n": 1})["output"] == 2
+
+        @pytest.mark.emulator(faults=["api-outage"])
+        class TestMarked:
+            def test_class_marker(self, endpoint):
+                assert endpoint.client.get("health").status_code == 503
+
+            @pytest.mark.emulator(faults=[{"times": 1, "then": {"status": 429}}])
+            def test_own_marker_wins(self, endpoint):
+                codes = [endpoint.client.get("health").status_code for _ in range(2)]
+                assert codes == [429, 200]
+
+        def test_many(make_endpoint):
+            first, second = make_endpoint(handler=lambda job: 1), make_endpoint(handler=lambda job: 2)
+            assert [each.runsync({"n": 1})["output"] for each in (first, second)] == [1, 2]
+
+        def test_session(emulator, endpoint):
+            assert endpoint.url.startswith(emulator.base_url)
+        """
+    )
+    result.assert_outcomes(passed=7)
+
+
+def test_the_sdk_is_pointed_here_even_if_it_was_imported_before(run):
+    result = run(
+        """
+        import asyncio, aiohttp, runpod
+
+        def test_sync(runpod_env, endpoint):
+            endpoint.when().returns("hello")
+            assert runpod.Endpoint(endpoint.id).run_sync({"n": 1}) == "hello"
+            assert endpoint.requests[0].operation == "runsync"
+
+        def test_async(runpod_env, endpoint):
+            async def main():
+                async with aiohttp.ClientSession() as session:
+                    job = await runpod.AsyncioEndpoint(endpoint.id, session).run({"n": 1})
+                    return await job.output(timeout=30)
+
+            endpoint.when().returns("hello")
+            assert asyncio.run(main()) == "hello"
+
+        def test_afterwards_it_is_as_it_was():
+            assert runpod.endpoint_url_base == "https://api.runpod.ai/v2"
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_an_sdk_imported_within_the_test_is_put_back_too(run):
+    result = run(
+        """
+        def test_sync(runpod_env, endpoint):
+            import runpod
+            runpod.api_key = runpod_env.api_key
+            endpoint.when().returns("hello")
+            assert runpod.Endpoint(endpoint.id).run_sync({"n": 1}) == "hello"
+
+        def test_afterwards():
+            import runpod
+            assert runpod.endpoint_url_base == "https://api.runpod.ai/v2"
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_a_call_of_the_real_api_fails_with_what_to_do(run):
+    result = run(
+        """
+        import asyncio, contextlib, urllib.request
+        import aiohttp, httpx, requests
+        import pytest
+
+        URL = "https://api.runpod.ai/v2/ep/health"
+
+        @pytest.mark.parametrize("call", [requests.get, httpx.get, urllib.request.urlopen])
+        def test_loud(runpod_env, call):
+            call(URL)
+
+        def test_async(runpod_env):
+            async def main():
+                async with aiohttp.ClientSession() as session:
+                    await session.get(URL)
+            asyncio.run(main())
+
+        def test_swallowed(runpod_env):
+            with contextlib.suppress(Exception):
+                requests.get(URL)
+        """
+    )
+    result.assert_outcomes(failed=4, passed=1, errors=1)
+    text = result.stdout.str()
+    assert text.count("RealAPICall: A call of the real API was stopped: api.runpod.ai.") >= 4
+    assert re.search(r"The emulator is at http://127\.0\.0\.1:\d+/v2: make the client within the test", text)
+    assert "The code under test has swallowed this." in text
+
+
+def test_a_failed_test_tells_what_happened_to_its_jobs(run, pytester):
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.emulator(clock="frozen", faults=[{"id": "no-gpu", "then": {"crash": "before"}}])
+        def test_it(endpoint):
+            job = endpoint.submit({"prompt": "hi"}, s3Config={"accessSecret": "very secret"})
+            endpoint.clock.advance_until(job, "FAILED")
+            endpoint.client.get("status/nope")
+            assert job.status == "COMPLETED"
+
+        def test_fine(endpoint):
+            endpoint.submit({"n": 1})
+        """,
+        "--emulator-artifacts=kept",
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.re_match_lines_random(
+        [
+            "-+ runpod-emulator: test-.* -+",
+            "3 calls:|2 calls:",
+            r"  POST /v2/.*/run → 200",
+            r"  GET /v2/.*/status/nope → 404  job not found.*",
+            "job .*, input {'prompt': 'hi'}",
+            " +0 ms  IN_QUEUE$",
+            r" +0 ms  fault 'no-gpu': crash: before",
+            r" +\d+ ms  IN_PROGRESS → FAILED, .*job timed out after 1 retries",
+            "kept in kept/.*",
+        ]
+    )
+    (folder,) = (pytester.path / "kept").iterdir()
+    assert "test_it" in folder.name
+    (kept,) = folder.iterdir()
+    assert {path.name for path in kept.iterdir()} == {"story.txt", "journal.jsonl", "journal.har"}
+    lines = [json.loads(line) for line in (kept / "journal.jsonl").read_text().splitlines()]
+    assert any(line["fault"] == "no-gpu" for line in lines)
+    assert "very secret" not in "".join(path.read_text() for path in kept.iterdir())
+
+
+def test_tests_are_isolated_under_xdist(run):
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(40))
+        def test_own(endpoint, webhook_sink, emulator_clock, number):
+            endpoint.when(input={"n": number}).returns(number)
+            job = endpoint.submit({"n": number}, webhook=webhook_sink.url)
+            webhook_sink.wait(1)
+            emulator_clock.advance(86_400_000)
+            assert [request.input for request in endpoint.requests] == [{"n": number}]
+            assert [body["output"] for body in webhook_sink.bodies] == [number]
+        """,
+        "-n4",
+    )
+    result.assert_outcomes(passed=40)
+
+
+def test_it_is_the_same_in_async_tests(run):
+    source = """
+        import asyncio
+        import httpx
+        import pytest
+
+        pytestmark = pytest.mark.{plugin}
+
+        @pytest.mark.emulator(handler=lambda job: job["input"])
+        async def test_it(endpoint, emulator_clock, webhook_sink):
+            async with httpx.AsyncClient(headers={{"authorization": endpoint.api_key}}) as client:
+                asked = asyncio.ensure_future(client.post(
+                    endpoint.url + "/runsync", json={{"input": {{"n": 1}}, "webhook": webhook_sink.url}}
+                ))
+                answer = await asked
+                assert answer.json()["output"] == {{"n": 1}}
+                assert webhook_sink.wait(1)[0]["body"]["output"] == {{"n": 1}}
+                emulator_clock.advance(86_400_000)
+                gone = await client.get(endpoint.url + "/status/" + answer.json()["id"])
+                assert gone.status_code == 404
+        """
+    run(source.format(plugin="anyio"), "-p", "no:asyncio").assert_outcomes(passed=1)
+    run(source.format(plugin="asyncio"), "-p", "no:anyio").assert_outcomes(passed=1)
+
+
+def test_an_emulator_that_serves_already_can_be_used(run):
+    with Emulator().serve() as emulator:
+        result = run(
+            """
+            import pytest
+
+            def test_stub(endpoint, emulator_clock, webhook_sink):
+                endpoint.when(input={"n": 1}).returns(2)
+                endpoint.submit({"n": 1}, webhook=webhook_sink.url)
+                assert webhook_sink.wait()[0]["body"]["output"] == 2
+
+            @pytest.mark.emulator(handler=lambda job: 1)
+            def test_function(endpoint):
+                pass
+
+            def test_matcher(endpoint):
+                endpoint.when(lambda given: True).returns(1)
+            """,
+            f"--emulator-url={emulator.url}",
+        )
+        result.assert_outcomes(passed=1, failed=1, errors=1)
+        text = result.stdout.str()
+        assert "the handler is a function, which cannot be sent to the emulator at http" in text
+        assert "a matcher is a function, which cannot be sent" in text
+        assert [each["id"] for each in emulator.control("GET", "/endpoints")["endpoints"]] == ["local"]
+
+
+def test_an_emulator_that_is_not_there(run):
+    result = run("def test_it(endpoint): pass", "--emulator-url=http://127.0.0.1:9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*--emulator-url http://127.0.0.1:9: no emulator answers at*"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "problem"),
+    [
+        ("worker_max=1", "@pytest.mark.emulator knows no 'worker_max': did you mean workers_max?"),
+        ("'handler.py'", "@pytest.mark.emulator takes names only: write handler='handler.py'"),
+        ("clock='fast'", "clock is 'fast': it must be real, frozen, auto or scaled:N"),
+        ("handler='nothing.py'", "nothing.py: no such file"),
+        ("handler='no_module:handler'", "no_module"),
+        ("workers_max=-1", "workers_min and workers_max cannot be negative"),
+        ("faults=['no-capactiy']", "there is no preset 'no-capactiy'"),
+        ("faults=[{'then': {'statsu': 1}}]", "did you mean status?"),
+        ("workers_min=5", "workers_min is 5, above workers_max 3"),
+    ],
+)
+def test_a_wrong_marker_is_explained(run, marker, problem):
+    result = run(f"import pytest\n@pytest.mark.emulator({marker})\ndef test_it(endpoint): pass")
+    result.assert_outcomes(errors=1)
+    assert problem in result.stdout.str()
+
+
+def test_the_fixtures_are_listed_with_what_they_are_for(run):
+    text = run("", "--fixtures").stdout.str()
+    for name in ("emulator ", "endpoint", "make_endpoint", "runpod_env", "emulator_clock", "webhook_sink"):
+        assert re.search(rf"^{name}.*pytest_plugin\.py", text, re.MULTILINE), name
+
+
+def test_a_run_that_does_not_use_it_does_not_start_it(run):
+    result = run(
+        """
+        import sys, threading
+
+        def test_nothing_is_loaded():
+            assert not {"fastapi", "httpx", "uvicorn", "emulator.emulator"} & set(sys.modules)
+            assert not [each for each in threading.enumerate() if each.name == "runpod-emulator"]
+        """,
+        "-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:anyio",
+    )  # fmt: skip
+    result.assert_outcomes(passed=1)
