@@ -149,7 +149,7 @@ def serve(
     """
     configure_logging(log_format, log_level)
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
-    for warning in unknown_variables(variables):
+    for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL"]):
         log.warning(warning)
     if handler is not None and handler.startswith("-"):
         # After `serve --` the first argument stands where the handler would.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,8 @@ import httpx
 from emulator.core.errors import EmulatorError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from emulator.core.config import EndpointConfig
     from emulator.core.stubs import Stub
 
@@ -58,16 +61,19 @@ class Connection:
         self.url = url.rstrip("/")
         self.api_key = api_key
         self._in_process = in_process
+        self._clients: list[httpx.Client] = []
         self._http = self.new_http_client(self.url)
 
     def new_http_client(self, base_url: str) -> httpx.Client:
         """A client with the API key set; redirects and proxies of the environment are left aside."""
-        return httpx.Client(
+        client = httpx.Client(
             base_url=base_url,
             headers={"authorization": f"Bearer {self.api_key}"},
             timeout=_PATIENCE_S,
             trust_env=False,
         )
+        self._clients.append(client)
+        return client
 
     def in_process(self, what: str) -> InProcess:
         """The emulator in this process.
@@ -98,13 +104,25 @@ class Connection:
         response = self._send(method, f"/_emulator{path}", body, wait_s, parameters)
         if response.is_success:
             return _json(response)
-        problem = _json(response)
+        raise _refusal(method, path, response)
+
+    def follow(self, path: str) -> Iterator[Any]:
+        """The JSON objects of a stream of server-sent events.
+
+        :raises Refused: it refuses.
+        :raises EmulatorUnreachable: nothing answers.
+        """
+        url = f"/_emulator{path}?follow=true"
         try:
-            error = problem["error"]
-            message = f"{error['message']} ({error['hint']})"
-        except (KeyError, TypeError):
-            message = f"{method} {path} → {response.status_code}: {problem}"
-        raise Refused(response.status_code, message)
+            with self._http.stream("GET", url, timeout=httpx.Timeout(_PATIENCE_S, read=None)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal("GET", path, response)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line.removeprefix("data:"))
+        except httpx.TransportError as error:
+            raise EmulatorUnreachable(f"the emulator at {self.url} is gone: {error}") from error
 
     def text(self, path: str, **parameters: object) -> str:
         """A document of the control API.
@@ -126,7 +144,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        for client in self._clients:
+            client.close()
 
     def _send(
         self, method: str, path: str, body: object, wait_s: float, parameters: dict[str, object]
@@ -145,6 +164,16 @@ class Connection:
             raise EmulatorUnreachable(
                 f"the emulator at {self.url} did not answer: {type(error).__name__}: {error}"
             ) from error
+
+
+def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
+    problem = _json(response)
+    try:
+        error = problem["error"]
+        message = f"{error['message']} ({error['hint']})"
+    except (KeyError, TypeError):
+        message = f"{method} {path} → {response.status_code}: {problem}"
+    return Refused(response.status_code, message)
 
 
 def in_ms(duration: float | timedelta) -> int:

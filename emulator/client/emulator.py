@@ -14,6 +14,7 @@ from emulator.client.sink import SinkClient
 from emulator.core.config import EndpointConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 
@@ -62,6 +63,13 @@ class EmulatorClient:
         :raises Refused: it refuses.
         """
         return self._connection.control(method, path, body, wait_s=0.0, **parameters)
+
+    def follow(self, path: str) -> Iterator[Any]:
+        """What a followable resource of the control API sends, e.g. `/jobs/ID/logs`, until it ends.
+
+        :raises Refused: it refuses.
+        """
+        return self._connection.follow(path)
 
     def endpoint(self, endpoint_id: str) -> EndpointClient:
         """An endpoint that is there."""

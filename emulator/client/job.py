@@ -58,15 +58,20 @@ class JobClient:
 
         :raises TimeoutError: it has not ended by then; says what has happened so far.
         """
-        found = self._connection.control(
-            "POST", f"/jobs/{self.id}/wait", {"timeout_ms": round(timeout_s * 1000)}, wait_s=timeout_s
-        )
+        found = self.look_again(timeout_s)
         if found["status"] not in _TERMINAL:
             raise TimeoutError(
                 f"job {self.id} is {found['status']} after {timeout_s:g} s: {self._clock_hint()}\n"
                 + "\n".join(self.timeline)
             )
         return self
+
+    def look_again(self, timeout_s: float) -> dict[str, Any]:
+        """All that is known of it once it has ended, or after so many real seconds."""
+        found: dict[str, Any] = self._connection.control(
+            "POST", f"/jobs/{self.id}/wait", {"timeout_ms": round(timeout_s * 1000)}, wait_s=timeout_s
+        )
+        return found
 
     def cancel(self) -> JobClient:
         """Cancel it, as a client does."""

@@ -1,0 +1,117 @@
+"""`doctor`: what may keep the emulator from working on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from emulator.settings import VARIABLE_PREFIX
+from emulator.version import __version__
+
+_PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    #: Whether it is as it should be; None when that is not needed for everything.
+    fine: bool | None
+    told: str
+    #: What to do about it.
+    advice: str = ""
+
+
+def doctor(
+    port: Annotated[
+        int, typer.Option("--port", envvar=f"{VARIABLE_PREFIX}PORT", help="The port to look at.")
+    ] = 8000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Look at what the emulator needs: Python, the SDK, the port, proxies. Exits with 1 if it cannot run."""
+    findings = [_python(), _sdk(), _port(port), _base_url(port), _proxy(), _docker()]
+    if as_json:
+        typer.echo(json.dumps({"version": __version__, "findings": [asdict(each) for each in findings]}))
+    else:
+        for each in findings:
+            mark = {True: "ok  ", None: "note", False: "BAD "}[each.fine]
+            typer.echo(f"{mark}  {each.name:<8}  {each.told}")
+            if each.advice and each.fine is not True:
+                typer.echo(f"                → {each.advice}")
+    raise typer.Exit(int(any(each.fine is False for each in findings)))
+
+
+def _python() -> Finding:
+    return Finding(
+        "python", True, f"{platform.python_version()} at {sys.executable}, runpod-emulator {__version__}"
+    )
+
+
+def _sdk() -> Finding:
+    try:
+        return Finding("sdk", True, f"runpod {importlib.metadata.version('runpod')}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            "sdk",
+            None,
+            "runpod is not installed here: scripts that import it cannot run with this Python",
+            f"{sys.executable} -m pip install runpod, or name another Python with --python",
+        )
+
+
+def _port(port: int) -> Finding:
+    from emulator.client import EmulatorClient
+    from emulator.core.errors import EmulatorError
+
+    url = f"http://127.0.0.1:{port}"
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) != 0:
+            return Finding("port", True, f"{port} is free: no emulator serves there")
+    try:
+        with EmulatorClient(url) as emulator:
+            served = emulator.control("GET", "/endpoints")["endpoints"]
+    except EmulatorError:
+        return Finding(
+            "port", False, f"{port} is used by something else", "stop it, or serve on another port (--port)"
+        )
+    return Finding("port", True, f"an emulator serves at {url}: {', '.join(each['id'] for each in served)}")
+
+
+def _base_url(port: int) -> Finding:
+    given = os.environ.get("RUNPOD_ENDPOINT_BASE_URL")
+    advice = f"export RUNPOD_ENDPOINT_BASE_URL=http://127.0.0.1:{port}/v2"
+    if given is None:
+        return Finding("base url", None, "not set here: the Python SDK would call production", advice)
+    if "runpod.ai" in given:
+        return Finding("base url", None, f"{given} is production", advice)
+    return Finding("base url", True, given)
+
+
+def _proxy() -> Finding:
+    proxies = {name for name in _PROXY_VARIABLES if os.environ.get(name)}
+    spared = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
+    if proxies and not any(name in spared for name in ("127.0.0.1", "localhost", "*")):
+        return Finding(
+            "proxy",
+            None,
+            f"{', '.join(sorted(proxies))} may send calls of 127.0.0.1 to a proxy",
+            "export NO_PROXY=127.0.0.1,localhost",
+        )
+    return Finding("proxy", True, "nothing stands between clients and 127.0.0.1")
+
+
+def _docker() -> Finding:
+    found = shutil.which("docker")
+    if found is None:
+        return Finding("docker", None, "not found; it is needed for worker containers alone")
+    return Finding("docker", True, found)

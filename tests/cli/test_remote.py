@@ -1,0 +1,213 @@
+"""The commands that talk to a running emulator, as they are typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from emulator import Emulator, EndpointConfig
+from tests.cli.command import environment, run
+
+
+@pytest.fixture(scope="module")
+def served():
+    with Emulator({"first": None, "slow": EndpointConfig(workers_max=0)}).serve() as emulator:
+        yield emulator
+
+
+@pytest.fixture(autouse=True)
+def _afresh(served):
+    served.reset()
+
+
+@pytest.fixture
+def tell(served, tmp_path):
+    """Run a command; gives its exit code, output and errors."""
+
+    def run_command(*arguments, **variables):
+        done = run(tmp_path, *arguments, EMULATOR_URL=served.url, **variables)
+        return done.returncode, done.stdout.rstrip("\n"), done.stderr.rstrip("\n")
+
+    return run_command
+
+
+def test_a_job_is_submitted_and_seen_through(tell):
+    assert tell("submit", '{"mock_return": {"text": "ho"}}', "--wait") == (0, '{"text": "ho"}', "")
+
+
+def test_a_failed_job_has_an_exit_code_and_says_why(tell):
+    code, out, err = tell("submit", '{"mock_error": "no such model"}', "--wait")
+    assert (code, out) == (1, "")
+    assert err.startswith("FAILED: Traceback")
+    assert "RuntimeError: no such model" in err
+
+
+def test_a_job_that_takes_too_long(tell):
+    code, _, err = tell("submit", '{"n": 1}', "--endpoint", "slow", "--wait", "--timeout", "0.1")
+    assert code == 4
+    assert "is IN_QUEUE after 0.1 s" in err
+
+
+def test_a_job_from_submission_to_retry(tell, served, tmp_path):
+    (tmp_path / "input.json").write_text('{"mock_error": "no"}')
+    code, job_id, _ = tell("submit", "@input.json", "--policy", '{"ttl": 60000}')
+    assert code == 0
+    served.endpoint("first").wait(job_id)
+    code, out, _ = tell("status", job_id)
+    assert code == 1
+    assert out.startswith(f"FAILED  {job_id}\n")
+    assert "IN_QUEUE → IN_PROGRESS" in out
+    assert tell("retry", job_id)[0] == 0
+    served.endpoint("first").wait(job_id)
+    code, out, _ = tell("jobs", "--status", "FAILED")
+    assert out.splitlines()[0].split() == [
+        "job",
+        "endpoint",
+        "status",
+        "delay",
+        "execution",
+        "output",
+        "or",
+        "error",
+    ]
+    assert job_id in out
+    assert "RuntimeError: no" in out
+
+
+def test_json_everywhere(tell):
+    _, out, _ = tell("submit", '{"n": 1}', "--endpoint", "slow", "--json")
+    job_id = json.loads(out)["id"]
+    assert json.loads(tell("status", job_id, "--json")[1])["input"] == {"n": 1}
+    assert json.loads(tell("jobs", "--json")[1])["jobs"][0]["id"] == job_id
+    assert json.loads(tell("cancel", job_id, "--json")[1]) == {"id": job_id, "status": "CANCELLED"}
+    assert json.loads(tell("clock", "show", "--json")[1])["mode"] == "real"
+    assert json.loads(tell("faults", "ls", "--json")[1]) == {"faults": []}
+    assert json.loads(tell("reset", "--json")[1])["reset"]["slow"]["jobs"] == 1
+
+
+def test_time_is_moved(tell):
+    assert tell("clock", "freeze")[1].startswith("frozen, ")
+    _, job_id, _ = tell("submit", '{"n": 1}', "--endpoint", "slow", "--policy", '{"ttl": 86400000}')
+    assert tell("clock", "advance", "23h")[0] == 0
+    code, out, _ = tell("clock", "until", job_id, "TIMED_OUT")
+    assert code == 0
+    assert f"fired ttl  {job_id}" in out
+    assert tell("status", job_id)[0] == 4
+    assert tell("clock", "mode", "scaled:2")[1].startswith("scaled:2, ")
+    assert "next  ttl" not in tell("clock", "advance", "next")[1]
+
+
+def test_faults_are_ordered_and_lifted(tell, served):
+    assert tell("faults", "add", '{"id": "f1", "then": {"status": 503}}')[1] == "f1"
+    assert served.endpoint("first").client.get("health").status_code == 503
+    assert "f1" in tell("faults", "ls")[1]
+    assert tell("faults", "clear", "f1")[1] == "1 lifted"
+    assert tell("faults", "preset", "api-outage", "--endpoint", "slow")[1] == "api-outage@slow"
+    assert tell("faults", "clear")[1] == "1 lifted"
+
+
+def test_the_variables_for_the_shell(tell, served):
+    assert tell("env")[1].splitlines() == [
+        f"export RUNPOD_ENDPOINT_BASE_URL={served.url}/v2",
+        "export RUNPOD_API_KEY=local",
+        f"export EMULATOR_URL={served.url}",
+    ]
+
+
+def test_the_logs_of_a_job(tmp_path):
+    (tmp_path / "h.py").write_text("def handler(job):\n    print('from the handler')\n    return 1\n")
+    config = EndpointConfig(handler=str(tmp_path / "h.py") + ":handler", worker_kind="process")
+    with Emulator({"ep": config}).serve() as emulator:
+        job = emulator.endpoint("ep").submit({"n": 1})
+        done = run(tmp_path, "logs", "-f", job.id, EMULATOR_URL=emulator.url)
+        assert (done.returncode, done.stdout) == (0, "from the handler\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["submit", "{"], 2, "error: the argument is not JSON"),
+        (["submit", "@nothing.json"], 2, "error: nothing.json: No such file"),
+        (["submit", "{}", "--endpoint", "nope"], 1, "endpoint not found: 'nope'"),
+        (["status", "nope"], 1, "there is no job 'nope'"),
+        (["clock", "advance", "fast"], 2, "'fast' is not a duration"),
+        (["clock", "mode", "fast"], 1, "clock is 'fast'"),
+        (["faults", "add", '{"then": {"statsu": 1}}'], 1, "did you mean status?"),
+        (["faults", "clear", "nope"], 1, "there is no fault 'nope'"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(tell, arguments, code, problem):
+    got, out, err = tell(*arguments)
+    assert (got, out) == (code, "")
+    assert problem in err
+    assert "Traceback" not in err
+
+
+def test_no_emulator_answers(tmp_path):
+    done = run(tmp_path, "jobs", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: no emulator answers at http://127.0.0.1:9: start one with")
+
+
+# exec
+
+
+def test_a_command_has_an_emulator_for_as_long_as_it_runs(tmp_path):
+    (tmp_path / "h.py").write_text("def handler(job):\n    return job['input']['n'] + 1\n")
+    script = (
+        "import os, sys, urllib.request, json\n"
+        "url = os.environ['RUNPOD_ENDPOINT_BASE_URL'] + '/local/runsync'\n"
+        "headers = {'authorization': os.environ['RUNPOD_API_KEY']}\n"
+        'call = urllib.request.Request(url, b\'{"input": {"n": 1}}\', headers)\n'
+        "print(json.load(urllib.request.urlopen(call))['output'], os.environ['EMULATOR_URL'])\n"
+        "sys.exit(7)\n"
+    )
+    done = run(tmp_path, "exec", "--handler", "h.py:handler", "--", sys.executable, "-c", script)
+    assert done.returncode == 7, done.stderr
+    answer, url = done.stdout.split()
+    assert answer == "2"
+    assert run(tmp_path, "jobs", "--url", url).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["--", "no-such-command"], 127, "no-such-command: there is no such command"),
+        (["--handler", "nothing.py", "--", "true"], 1, "nothing.py: no such file"),
+        (["--clock", "fast", "--", "true"], 1, "clock is 'fast'"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_exec_that_cannot_run(tmp_path, arguments, code, problem):
+    done = run(tmp_path, "exec", *arguments)
+    assert done.returncode == code
+    assert problem in done.stderr
+
+
+def test_exec_hands_on_signals_and_leaves_nothing(tmp_path):
+    script = "import os, time; print(os.environ['EMULATOR_URL'], flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-m", "emulator", "exec", "--", sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert run(tmp_path, "jobs", "--url", url).returncode == 3
+
+
+def test_doctor(tell, served, tmp_path):
+    port = served.url.rpartition(":")[2]
+    code, out, _ = tell("doctor", "--port", port)
+    assert code == 0
+    assert f"an emulator serves at {served.url}: first, slow" in out
+    assert "export RUNPOD_ENDPOINT_BASE_URL=" in out
+    found = json.loads(tell("doctor", "--port", port, "--json", HTTP_PROXY="http://p", NO_PROXY="")[1])
+    assert [each["name"] for each in found["findings"] if each["fine"] is None][:2] == ["base url", "proxy"]
