@@ -10,10 +10,10 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance
 NODE_MODULES = $(NODE)/node_modules/.package-lock.json
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench conformance clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [ARGS="--port 9000"]
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
@@ -28,11 +28,16 @@ lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
 
-bench: .venv/installed-dev ## measure, beside the SDK's dev server and a bare ASGI app
+bench: .venv/installed-bench ## measure, beside the SDK's dev server and a bare ASGI app
 	$(BIN)/python -m benchmarks $(ARGS)
 
+conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, and rewrite docs/conformance.md
+	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore=tests/conformance/test_table.py \
+		--junitxml=.pytest_cache/conformance.xml tests/api tests/conformance tests/workers
+	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
+
 clean: ## remove all that was made here, the installed packages too
-	rm -rf .venv $(NODE)/node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(NODE)/node_modules examples/vitest/node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -46,6 +51,10 @@ clean: ## remove all that was made here, the installed packages too
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev,bench]'
+	@touch $@
 
 $(NODE_MODULES): $(NODE)/package.json $(NODE)/package-lock.json
 	@if command -v npm >/dev/null; then \

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmarks import queue_depth, startup, throughput, waiters, workers
+from benchmarks import fixtures, queue_depth, startup, throughput, waiters, workers
 from benchmarks.figure import NotMeasured
 from benchmarks.report import Report
 from benchmarks.scale import FULL, QUICK
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Report, Scale], None]] = {
     "queue_depth": queue_depth.measure,
     "waiters": waiters.measure,
     "workers": workers.measure,
+    "fixtures": fixtures.measure,
 }
 
 

@@ -1,4 +1,4 @@
-"""The Hub's test files (wire.md 9): what they say, whether an output is as expected, how results are reported.
+"""The Hub's test files (wire.md 9): what they say, if an output is as expected, how results are reported.
 
 Nothing is run here.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
-from xml.etree import ElementTree
 
 from emulator.core.errors import EmulatorError
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
@@ -27,7 +26,7 @@ _TEST_KEYS = ("name", "input", "timeout", "expected_output")
 _VALUE_CHARS = 60
 _DIFFERENCES_SHOWN = 8
 #: What XML 1.0 has no way to write.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 class BadTestFile(EmulatorError):
@@ -370,6 +369,8 @@ def report_json(path: Path, handler: str, results: list[HubResult], took_ms: int
 
 def report_junit(path: Path, results: list[HubResult], took_ms: int) -> bytes:
     """All results as JUnit XML, which CI systems read; `took_ms` is how long they took together."""
+    from xml.etree import ElementTree
+
     count = counts(results)
     totals = {
         "tests": str(len(results)),
@@ -412,4 +413,4 @@ def _seconds(ms: int) -> str:
 
 
 def _xml(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    return re.sub(_NOT_XML, "\N{REPLACEMENT CHARACTER}", text)

@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+from emulator.cli import remote
+from emulator.cli.doctor import doctor
+from emulator.cli.exec import exec_
+from emulator.cli.hub_tests import hub_tests
+from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
 from emulator.healthcheck import healthcheck as check_health
 from emulator.version import __version__
@@ -36,6 +41,18 @@ def main(
 
 
 cli.command()(serve)
+cli.command("exec")(exec_)
+cli.command()(invoke)
+cli.command("test")(hub_tests)
+
+
+for command in (
+    remote.submit, remote.status, remote.jobs, remote.cancel, remote.retry, remote.logs, remote.reset,
+    remote.env, doctor,
+):  # fmt: skip
+    cli.command()(command)
+cli.add_typer(remote.clock_commands, name="clock")
+cli.add_typer(remote.fault_commands, name="faults")
 
 
 @cli.command()

@@ -17,6 +17,7 @@ from emulator.banner import banner
 from emulator.core.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.errors import ConfigError, EmulatorError
+from emulator.core.journal import ENTRIES_KEPT
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.logs import LogFormat, configure_logging, log
@@ -136,6 +137,9 @@ def serve(
         bool, _option("--rate-limits/--no-rate-limits", "Enforce production's rate limits.")
     ] = True,
     rate_limit_scale: Annotated[float, _option("--rate-limit-scale", "Multiplies every limit.")] = 1.0,
+    journal_entries: Annotated[
+        int, _option("--journal-entries", "How much of each kind the journal keeps; 0 keeps nothing.", min=0)
+    ] = ENTRIES_KEPT,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
@@ -178,6 +182,7 @@ def serve(
             auth=not no_auth,
             rate_limits=rate_limits,
             rate_limit_scale=rate_limit_scale,
+            journal_entries=journal_entries,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(emulator, host, port, reload=sys.stderr.isatty() if reload is None else reload))

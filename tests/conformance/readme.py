@@ -40,6 +40,9 @@ class Example:
             case "sh":
                 # A reader's shell goes on after a command that fails; here that is a failed example.
                 command, cwd = ["sh", "-euc", code], home
+            case "python" if "def test_" in code:
+                (home / "test_example.py").write_text(code, encoding="utf-8")
+                command, cwd = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], home
             case "python":
                 command, cwd = [sys.executable, "-c", code], ROOT
             case _:

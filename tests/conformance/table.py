@@ -182,14 +182,21 @@ ROWS = [
     Row("`GET /requests`", 4, {_COUNTS: "requests|query"}, ("requests",)),
     Row("`/openai/{path}`: not emulated", 4, operations=("openai",)),
     Row("webhooks: what is sent, and when", 5, {_WEBHOOKS: "told|body|posted|sent"}),
-    Row("webhooks: what counts as an answer, and further attempts", 5, {_WEBHOOKS: "_tried|2xx|attempts|fails"}),
+    Row(
+        "webhooks: what counts as an answer, and further attempts",
+        5,
+        {_WEBHOOKS: "_tried|2xx|attempts|fails"},
+    ),
     Row("rate limits: 429", 6, {_LIMITS: "", _PYTHON: "more_often"}),
     Row("when workers start and stop", 6, {_SCALING: "^(?!.*low_priority)"}),
     Row("`lowPriority`", 6, {_SCALING: "low_priority"}),
     Row(
         "`job-take`, `job-take-batch`",
         7,
-        {_PROTOCOL: "a_take|batch|registers_by|poll_loses|waits_for_a_job", _WORKERS: "several_jobs|as_it_was_sent"},
+        {
+            _PROTOCOL: "a_take|batch|registers_by|poll_loses|waits_for_a_job",
+            _WORKERS: "several_jobs|as_it_was_sent",
+        },
         ("job-take", "job-take-batch"),
     ),
     Row("`job-stop`", 7, {_PROTOCOL: "stop|let_go", _WORKERS: "stopped"}, ("job-stop",)),
@@ -217,9 +224,9 @@ HEAD = """\
 What production sends, as far as it is known, and how many tests hold the emulator to it. `make conformance`
 runs them and rewrites this page; it is not edited by hand.
 
-*Notes* is the section of the wire notes, our record of what production does and how that is known. *With* names
-the SDKs that were at the other end in some of the tests; the others speak plain HTTP. A test may count in several
-rows. What differs on purpose is in [fidelity.md](fidelity.md), what is missing in
+*Notes* is the section of the wire notes, our record of what production does and how that is known. *With*
+names the SDKs that were at the other end in some of the tests; the others speak plain HTTP. A test may count
+in several rows. What differs on purpose is in [fidelity.md](fidelity.md), what is missing in
 [not-emulated.md](not-emulated.md).
 """
 NO_RUN = "No run is recorded: `make conformance` makes one.\n"
@@ -288,7 +295,9 @@ def render(run: Run | None) -> str:
             sys.exit(f"no test of this run asserts {row.what!r}: correct its patterns in {__file__}")
         used = [f"{sdk} {run.versions[sdk]}" for sdk, patterns in SDKS.items() if selected(patterns, tests)]
         lines.append(f"| {row.what} | {row.section} | {len(tests) or 'none'} | {', '.join(used)} |\n")
-    summary = f"Last run: {run.date}. All {len(run.passed)} tests of the API, the SDKs and the workers passed.\n"
+    summary = (
+        f"Last run: {run.date}. All {len(run.passed)} tests of the API, the SDKs and the workers passed.\n"
+    )
     return "".join([HEAD, "\n", summary, "\n", COLUMNS, *lines])
 
 

@@ -14,6 +14,7 @@ from tests.cli.command import environment, serving
 
 ROOT = Path(__file__).parents[2]
 UNITTEST = ROOT / "examples/unittest"
+PYTEST = ROOT / "examples/pytest"
 VITEST = ROOT / "examples/vitest"
 #: Real seconds within which a suite has ended, or the test has failed; the first time npm installs.
 PATIENCE_S = 60
@@ -36,6 +37,21 @@ def test_the_unittest_suite_passes():
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)[1]) > 0
     assert done.stderr.endswith("\nOK\n"), "none may be skipped"
+
+
+def test_the_pytest_suite_passes():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PYTEST)],
+        cwd=PYTEST,
+        env=environment(PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\b\d+ passed in", done.stdout)
+    assert "skipped" not in done.stdout
 
 
 @pytest.fixture(scope="module")

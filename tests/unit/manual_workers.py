@@ -37,6 +37,9 @@ class ManualLauncher:
         self.alive.remove(worker_id)
         self.stopped.append(worker_id)
 
+    def takes_real_time(self, worker_id: str) -> bool:
+        return False
+
     def crash(self, worker_id: str, reason: str) -> None:
         raise NotImplementedError
 

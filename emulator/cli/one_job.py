@@ -1,0 +1,351 @@
+"""One job after the other in an emulator of this process alone: what `invoke` and `test` share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.endpoint import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
+from emulator.core.events import Notice, WorkerMoved, WorkerWrote
+from emulator.core.job import TERMINAL, JobStatus
+from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
+from emulator.core.request import JobRequest
+from emulator.core.worker import WorkerState
+from emulator.emulator import DEFAULT_ENDPOINT_ID, Emulator
+from emulator.logs import LogFormat, configure_logging, log
+from emulator.settings import interpreter, worker_env
+
+if TYPE_CHECKING:
+    import logging
+    from types import FrameType
+
+    from emulator.core.events import Event, WorkerLine
+    from emulator.core.job import Job
+
+EXIT_OK = 0
+#: A job failed.
+EXIT_FAILED = 1
+#: Nothing could be run: wrong usage, a bad file, a handler that does not load.
+EXIT_USAGE = 2
+#: A job took too long and was stopped.
+EXIT_TIMED_OUT = 4
+
+#: How long a worker may take to ask for its first job: as long as production lets any handler run.
+START_LIMIT_MS = 600_000
+#: After how long a job is missed that no worker will ever bring back. No heartbeats are lost on the way
+#: from a process of this machine, so there is nothing to be patient for.
+_LOST_AFTER_MS = 200
+#: How long a worker may hold on to a job that took too long, before it is ended.
+_STOP_GRACE_MS = 500
+#: Real seconds for everything to end after Ctrl-C, and for a handler that keeps even the event loop busy.
+_END_PATIENCE_S = 5.0
+_LOOP_PATIENCE_S = 1.0
+
+#: What the SDK says around every job, and what it logs of an exception that the job's error tells in full.
+_SDK_GREETING = "--- Starting Serverless Worker"
+_SDK_ROUTINE = (
+    "Jobs in queue: ",
+    "Jobs in progress: ",
+    "Started.",
+    "Finished.",
+    "Captured Handler Exception",
+    '{\n    "error_type": ',
+)
+
+
+class End(Enum):
+    """How it went with a job."""
+
+    COMPLETED = auto()
+    FAILED = auto()
+    TIMED_OUT = auto()
+    """The handler held it for too long and has been told to stop."""
+    NOT_STARTED = auto()
+    """No worker came up to take it."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Outcome:
+    """A job that has ended, or will never begin."""
+
+    end: End
+    job: Job
+    #: Why it did not complete, in a sentence.
+    why: str = ""
+    #: Of a handler that raised.
+    traceback: str = ""
+    #: What else a person should know about it.
+    note: str = ""
+
+
+class JobRunner:
+    """Runs jobs at one endpoint, one at a time; see `job_runner`."""
+
+    def __init__(self, config: EndpointConfig, on_line: Callable[[WorkerLine, str | None], None]) -> None:
+        self.emulator = _WatchedEmulator(config, self._on_event)
+        self.clock = self.emulator.clock
+        self._endpoint = self.emulator.endpoint(DEFAULT_ENDPOINT_ID)
+        self._on_line = on_line
+        self._job: Job | None = None
+        self._note = ""
+        #: Why the job will never begin.
+        self._obstacle: asyncio.Future[str] | None = None
+
+    async def run(
+        self,
+        job_input: Any,
+        *,
+        timeout_ms: int,
+        on_submitted: Callable[[Job], None] | None = None,
+        on_chunk: Callable[[bytes], None] | None = None,
+    ) -> Outcome:
+        """Run one job to its end; `timeout_ms` is its executionTimeout, and may be shorter than production's.
+
+        `on_chunk` gets each chunk (JSON text) that the handler streams, as it comes.
+
+        :raises MalformedRequest: the input is none.
+        """
+        policy = ExecutionPolicy(execution_timeout_ms=timeout_ms, ttl_ms=TTL_MAX_MS)
+        obstacle = self._obstacle = asyncio.get_running_loop().create_future()
+        self._note = ""
+        job = self._job = self._endpoint.submit(JobRequest.of({"input": job_input}, policy))
+        if on_submitted is not None:
+            on_submitted(job)
+        limit = self.clock.call_later(START_LIMIT_MS, "start limit", self._on_start_limit, job)
+        following = asyncio.ensure_future(self._follow(job, on_chunk))
+        try:
+            await asyncio.wait({following, obstacle}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            self.clock.cancel(limit)
+            following.cancel()
+            await asyncio.wait({following})
+        if not job.terminal:
+            self._endpoint.cancel(job.id)
+            return Outcome(end=End.NOT_STARTED, job=job, why=f"the worker did not start: {obstacle.result()}")
+        return self._outcome(job)
+
+    async def _follow(self, job: Job, on_chunk: Callable[[bytes], None] | None) -> None:
+        """Return when the job has ended and its chunks have been handed on."""
+        if on_chunk is None:
+            await self._endpoint.wait(job, None)
+            return
+        status = job.status
+        while status not in TERMINAL:
+            status, chunks = await self._endpoint.read_stream(job, START_LIMIT_MS)
+            for chunk in chunks:
+                on_chunk(chunk)
+
+    def _outcome(self, job: Job) -> Outcome:
+        if job.status is JobStatus.COMPLETED:
+            return Outcome(end=End.COMPLETED, job=job, note=self._note)
+        if (
+            job.error == ERROR_EXECUTION_TIMEOUT
+            and (job.execution_ms or 0) >= job.policy.execution_timeout_ms
+        ):
+            return Outcome(end=End.TIMED_OUT, job=job, why=ERROR_EXECUTION_TIMEOUT)
+        error = job.error or f"the job is {job.status}"
+        if error == ERROR_LOST_TWICE and self._note:
+            return Outcome(end=End.FAILED, job=job, why=f"{error}: {self._note.partition(': ')[2]}")
+        why, traceback = explained(error)
+        return Outcome(end=End.FAILED, job=job, why=why, traceback=traceback, note=self._note)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, WorkerWrote):
+            if not _is_routine(event.line):
+                self._on_line(event.line, event.job_id)
+        elif isinstance(event, Notice):
+            if self._job is not None and event.job_id == self._job.id and event.level == "warning":
+                self._note = event.message
+        elif isinstance(event, WorkerMoved) and event.lost and event.before is WorkerState.INITIALIZING:
+            # What it wrote is shown as the handler's output.
+            reason = re.sub(r"^restarting in \d+ ms: ", "", event.reason).partition("; it wrote: ")[0]
+            self._give_up(reason)
+
+    def _on_start_limit(self, job: Job) -> None:
+        if job.status is JobStatus.IN_QUEUE and not job.retries:
+            self._give_up(f"it has not asked for a job within {START_LIMIT_MS // 60_000} minutes")
+
+    def _give_up(self, reason: str) -> None:
+        if self._obstacle is not None and not self._obstacle.done():
+            self._obstacle.set_result(reason)
+
+
+class _WatchedEmulator(Emulator):
+    """An emulator of one endpoint that tells of everything that happens in it."""
+
+    def __init__(self, config: EndpointConfig, listener: Callable[[Event], None]) -> None:
+        super().__init__({DEFAULT_ENDPOINT_ID: config}, rate_limits=False, journal_entries=0)
+        self._listener = listener
+
+    def _on_event(self, event: Event) -> None:
+        super()._on_event(event)
+        self._listener(event)
+
+
+@asynccontextmanager
+async def job_runner(
+    config: EndpointConfig, on_line: Callable[[WorkerLine, str | None], None]
+) -> AsyncIterator[JobRunner]:
+    """A runner whose worker is up as long as the body runs; afterwards no process of it is left.
+
+    `on_line` gets what worker processes print, with the id of the job it is about; the last lines come
+    while the workers end.
+
+    :raises HandlerError: the handler cannot be loaded.
+    """
+    runner = JobRunner(config, on_line)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(runner.emulator)
+        if config.worker_kind is WorkerKind.PROCESS:
+            await stack.enter_async_context(runner.emulator.serve())
+        yield runner
+
+
+def one_worker(
+    handler: str, kind: WorkerKind, python: str | None, env: Mapping[str, str] | None = None
+) -> EndpointConfig:
+    """The endpoint for a few jobs in a row: one worker, which stays.
+
+    :raises ConfigError: there is no such interpreter.
+    """
+    return EndpointConfig(
+        handler=handler,
+        worker_kind=kind,
+        workers_max=1,
+        idle_timeout_s=START_LIMIT_MS / 1000,
+        python=interpreter(python) if python else None,
+        worker_env={**worker_env(), **(env or {})},
+        stop_grace_ms=_STOP_GRACE_MS,
+        heartbeat_timeout_ms=_LOST_AFTER_MS,
+    )
+
+
+def explained(error: str) -> tuple[str, str]:
+    """A job's error in one line, and its traceback; empty when there is none.
+
+    What a handler raised is JSON text with its type, message and traceback (wire.md 3).
+    """
+    try:
+        fields = json.loads(error)
+        kind, message = str(fields["error_type"]), str(fields["error_message"])
+        traceback = str(fields["error_traceback"]).rstrip()
+    except (ValueError, KeyError, TypeError):
+        # A streaming handler's: "handler: <message> \ntraceback: <traceback>".
+        text, _, traceback = error.partition("\ntraceback: ")
+        return text.removeprefix("handler: ").strip() if traceback else text, traceback.rstrip()
+    named = re.fullmatch(r"<class '(?:builtins\.)?(.+)'>", kind)
+    name = (named[1] if named else kind).removeprefix("__main__.")
+    first_line, _, more = message.strip().partition("\n")
+    return (f"{name}: {first_line}{' …' if more else ''}" if first_line else name), traceback
+
+
+def _is_routine(line: WorkerLine) -> bool:
+    """Whether it is one of the SDK's own lines that says nothing new."""
+    if line.level is None:
+        return line.text.startswith(_SDK_GREETING)
+    return line.level == "DEBUG" or line.text.startswith(_SDK_ROUTINE)
+
+
+def configure_log(*, verbose: bool) -> None:
+    """Log warnings alone, and of jobs and workers nothing: the command itself tells how they end."""
+    configure_logging(LogFormat.TEXT, "info" if verbose else "warning")
+    if not verbose:
+        for handler in log.handlers:
+            handler.addFilter(_is_no_event)
+
+
+def _is_no_event(record: logging.LogRecord) -> bool:
+    return not hasattr(record, "fields")
+
+
+def tell(message: str) -> None:
+    """Tell a person something, on standard error."""
+    typer.echo(message, err=True)
+
+
+# The end of the command
+
+
+def run_to_exit_code(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a command's work and return its exit code. Ctrl-C and SIGTERM end it with all it has started."""
+    with asyncio.Runner() as runner:
+        return runner.run(_interruptible(work()))
+
+
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if received:
+            # Not for the first time. The guard ends the workers that are left (workers/guard.py).
+            os._exit(128 + number)
+        received.append(number)
+        # Not by print: the interrupted code may be in the middle of one.
+        os.write(2, b"interrupted\n")
+        loop.call_soon_threadsafe(task.cancel)
+        _after(_END_PATIENCE_S, lambda: os._exit(128 + number))
+
+    # Not the loop's own signal handlers: those never run while a handler in this process blocks the loop.
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = await work
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        code = 128 + received[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once: a handler may still be at it, in a thread that cannot be stopped."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def ended_by_force(timeout_ms: int, sentence: str) -> Iterator[None]:
+    """End this process when the body takes longer than a time-out and a bit, and say why.
+
+    For a handler in this process that lets nobody else run, not even the loop with the clock in it.
+    """
+
+    def end() -> None:
+        os.write(2, f"error: {sentence}\n".encode())
+        os._exit(EXIT_TIMED_OUT)
+
+    timer = _after(timeout_ms / 1000 + _LOOP_PATIENCE_S, end)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _after(seconds: float, do: Callable[[], None]) -> threading.Timer:
+    """Have a thread do something after so many real seconds: the loop may be kept from it."""
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    return timer
