@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("emulator.workers")
 
 
-def mock_worker(clock: Clock, stubs: Stubs) -> Handler:
+def mock_worker(clock: Clock, stubs: Stubs | None = None) -> Handler:
     """A handler that obeys these keys of its input, all optional, for as long as there are no stubs.
 
     `mock_return` is its output (default `"Hello World!"`), `mock_delay` how many seconds it takes,

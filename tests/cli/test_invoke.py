@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -166,19 +167,31 @@ def test_with_an_interpreter_it_runs_in_a_process_with_variables_and_verbose_tel
 # Streams
 
 
+@contextmanager
+def invoking(project, *arguments):
+    """An `invoke` that goes on while the body runs; one that hangs is ended."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "emulator", "invoke", *arguments],
+        cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        overdue = threading.Timer(30, process.kill)
+        overdue.start()
+        try:
+            yield process
+        finally:
+            overdue.cancel()
+            process.kill()
+
+
 @BOTH_KINDS
 def test_chunks_are_printed_as_they_come(project, kind):
-    command = [sys.executable, "-m", "emulator", "invoke", "mine.py:streams", "--worker-kind", kind]
-    arguments = ["--input", '{"until": "read"}', "--stream"]
-    with subprocess.Popen(
-        [*command, *arguments], cwd=project, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
+    arguments = ["mine.py:streams", "--worker-kind", kind, "--input", '{"until": "read"}', "--stream"]
+    with invoking(project, *arguments) as process:
         assert process.stdout.readline() == '{"n":1}\n'
         # The handler goes on only now.
         (project / "read").touch()
-        assert process.stdout.read() == '"two"\n'
-        assert process.wait(30) == 0
+        assert process.communicate() == ('"two"\n', "")
+    assert process.returncode == 0
 
 
 def test_without_stream_a_streams_output_is_productions_and_a_note_says_what_to_do(project):
@@ -324,33 +337,22 @@ def test_a_handler_that_takes_too_long_is_ended(project, function, kind):
         assert not is_alive(int((project / "pid").read_text()))
 
 
-@contextmanager
-def sleeping(project, function, kind):
-    """An `invoke` whose handler is at it."""
-    command = [sys.executable, "-m", "emulator", "invoke", f"mine.py:{function}", "-i", "1"]
-    with subprocess.Popen(
-        [*command, "--worker-kind", kind],
-        cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        assert process.stderr.readline() == "sleeping\n"
-        yield process
-
-
 @pytest.mark.parametrize(
     ("kind", "number"),
     [("inline", signal.SIGINT), ("process", signal.SIGINT), ("process", signal.SIGTERM)],
 )
 def test_ctrl_c_ends_the_handler_too(project, kind, number):
-    with sleeping(project, "sleeps", kind) as process:
+    with invoking(project, "mine.py:sleeps", "-i", "1", "--worker-kind", kind) as process:
+        assert process.stderr.readline() == "sleeping\n"
         process.send_signal(number)
-        assert process.communicate(timeout=30) == ("", "interrupted\n")
+        assert process.communicate() == ("", "interrupted\n")
     assert process.returncode == 128 + number
     assert not is_alive(int((project / "pid").read_text()))
 
 
 def test_a_second_ctrl_c_does_not_wait_for_a_handler_that_blocks_everything(project):
-    with sleeping(project, "blocks", "inline") as process:
+    with invoking(project, "mine.py:blocks", "-i", "1") as process:
+        assert process.stderr.readline() == "sleeping\n"
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline() == "interrupted\n"
         process.send_signal(signal.SIGINT)
