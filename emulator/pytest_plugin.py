@@ -145,9 +145,7 @@ def runpod_env(
 ) -> Iterator[RunpodEnv]:
     """Points the Python SDK at the emulator, even if it was imported before; a call of the real API fails."""
     env = RunpodEnv(emulator.base_url, emulator.api_key)
-    no_proxy = ",".join(
-        filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,.runpod.ai,.runpod.io"))
-    )
+    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), _NOT_BY_PROXY)))
     before = os.environ.get(_BASE_URL_VARIABLE, _REAL_BASE_URL)
     monkeypatch.setenv(_BASE_URL_VARIABLE, env.base_url)
     monkeypatch.setenv("RUNPOD_API_KEY", env.api_key)

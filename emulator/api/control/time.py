@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
 from emulator.api.wire import Advance, Advanced, ClockMode, ClockState, TimerView
 from emulator.core.clock import subject_of
+from emulator.core.errors import ClockError
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
-    from emulator.core.clock import Clock, FiredTimer
+    from emulator.core.clock import Clock
+    from emulator.core.job import Job, JobStatus
 
 log = logging.getLogger("emulator.api")
 
@@ -49,9 +52,19 @@ def add_time(router: APIRouter, controls: Controls) -> None:
     @router.post("/clock/advance")
     async def advance(request: Advance, endpoint: str | None = None) -> Advanced:
         """Move time forward: due timers fire in order, and what they cause settles before the answer."""
-        clock = controls.clock_of(endpoint)
+        if request.until is not None:
+            its_endpoint, job = controls.find_job(request.until.job)
+            clock = its_endpoint.clock
+            moving = clock.advance_until(
+                partial(_has_become, job, request.until.status),
+                f"job {job.id} is to be {request.until.status}",
+                max_ms=request.max_ms,
+            )
+        else:
+            clock = controls.clock_of(endpoint)
+            moving = clock.advance_to_next() if request.by_ms is None else clock.advance(request.by_ms)
         before_ms = clock.now_ms()
-        fired = await _advance(controls, clock, request)
+        fired = await moving
         log.info("clock advanced by %d ms: %d timers fired", clock.now_ms() - before_ms, len(fired))
         return Advanced(
             **_state(clock).model_dump(),
@@ -63,16 +76,15 @@ def add_time(router: APIRouter, controls: Controls) -> None:
         )
 
 
-async def _advance(controls: Controls, clock: Clock, request: Advance) -> list[FiredTimer]:
-    if request.by_ms is not None:
-        return await clock.advance(request.by_ms)
-    if request.until is None:
-        return await clock.advance_to_next()
-    endpoint, job = controls.find_job(request.until.job)
-    wanted = request.until.status
-    return await endpoint.clock.advance_until(
-        lambda: job.status is wanted, f"job {job.id} is to be {wanted}", max_ms=request.max_ms
-    )
+def _has_become(job: Job, wanted: JobStatus) -> bool:
+    """Whether it is in the state.
+
+    :raises ClockError: it has ended in another: time passing would only have it forgotten.
+    """
+    if job.status is not wanted and job.terminal:
+        error = f" ({job.error})" if job.error else ""
+        raise ClockError(f"job {job.id} is to be {wanted}: it has ended, {job.status}{error}")
+    return job.status is wanted
 
 
 def _changed(clock: Clock, mode: str) -> ClockState:
