@@ -86,10 +86,10 @@ def test_no_request_makes_it_fail_or_hang(served, method, path, mode):
         suppress_health_check=list(HealthCheck),
     )
     def ask(case, seconds):
-        if path.endswith("/wait") and isinstance(case.body, dict):
-            # These wait in real time.
-            if isinstance(case.body.setdefault("timeout_ms", 20), int | float):
-                case.body["timeout_ms"] = min(case.body["timeout_ms"], 20)
+        # These wait in real time.
+        waits = path.endswith("/wait") and isinstance(case.body, dict)
+        if waits and isinstance(case.body.setdefault("timeout_ms", 20), int | float):
+            case.body["timeout_ms"] = min(case.body["timeout_ms"], 20)
         if "endpoint_id" in case.path_parameters:
             case.path_parameters["endpoint_id"] = "ep"
         if seconds is not None and "job_id" in case.path_parameters:
