@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from emulator.api.errors import error_reply
+from emulator.api.errors import error_reply, phrase
 from emulator.api.exchange import Reply
 from emulator.core.clock import next_round
 from emulator.core.errors import EmulatorError
@@ -60,7 +59,7 @@ async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint) -> Repl
     if "body" in rule.more:
         body = rule.more["body"]
         return Reply(rule.value, body.encode() if isinstance(body, str) else encode(body), lines)
-    return error_reply(rule.value, f"ordered: {HTTPStatus(rule.value).phrase}", lines)
+    return error_reply(rule.value, f"ordered: {phrase(rule.value)}", lines)
 
 
 async def reset_connection(call: Call) -> None:

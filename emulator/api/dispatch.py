@@ -44,6 +44,8 @@ _SERVED_BY = (b"x-emulator", f"runpod-emulator/{__version__}".encode())
 #: Operations of production's that are to come.
 _NOT_EMULATED = frozenset({"batch", "openai"})
 _JSON = (b"content-type", b"application/json")
+#: Statuses whose replies HTTP allows no body.
+_BODILESS = (204, 304)
 
 
 class ReplyHeaders:
@@ -146,10 +148,12 @@ class Dispatch:
     async def send(self, reply: Reply, send: Send) -> None:
         """Put a reply on the wire."""
         headers = self._reply_headers()
-        if reply.status != 204:
-            headers += (_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers)
+        body = b""
+        if reply.status not in _BODILESS:
+            body = reply.body
+            headers += (_JSON, (b"content-length", b"%d" % len(body)), *reply.headers)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": body})
 
     async def _answer(
         self, call: Call, endpoint_id: str, operation: Operation | None, path_length: int

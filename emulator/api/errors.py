@@ -29,7 +29,12 @@ INTERNAL_ERROR = "internal error: this is a bug of the emulator; the traceback i
 
 def error_body(status: int, detail: str) -> bytes:
     """The envelope: `status`, `title`, `detail`, and as `error`, which many clients read, the same again."""
-    return encode({"status": status, "title": HTTPStatus(status).phrase, "detail": detail, "error": detail})
+    return encode({"status": status, "title": phrase(status), "detail": detail, "error": detail})
+
+
+def phrase(status: int) -> str:
+    """What a status code is called."""
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else f"Status {status}"
 
 
 def error_reply(status: int, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:

@@ -76,6 +76,12 @@ EFFECTS: dict[str, _Effect] = {
     "webhook": _Effect(Point.WEBHOOK, {"refuse", "duplicate"}.__contains__, "must be refuse or duplicate"),
     "webhook_delay_ms": _Effect(Point.WEBHOOK, _is_ms, _MS),
 }
+#: What `match.operation` may name: the operations (wire.md 2 to 4), and the workers' calls (wire.md 7).
+CALLS = (
+    "run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health",
+    "requests",
+    "job-take", "job-take-batch", "job-stop", "job-stream", "job-done", "ping",
+)  # fmt: skip
 #: More than any ttl.
 _FOR_EVER_MS = 30 * 86_400_000
 
@@ -146,6 +152,12 @@ class FaultRule:
             "operation" not in match or effect.point is Point.CALL,
             "match.operation",
             f"a call has one, which {names[0]} is not about: leave it out",
+        )
+        _check_match(match)
+        _check(
+            _are_headers(then.get("headers", {})),
+            "then.headers",
+            'must be an object like {"Retry-After": "1"}',
         )
         probability, times = fields.get("probability", 1.0), fields.get("times")
         _check(_is_part(probability), "probability", "must be a number from 0 to 1")
@@ -270,6 +282,24 @@ class Faults:
     def any_at(self, point: Point) -> bool:
         """Whether a rule may fire here at all."""
         return bool(self._at[point])
+
+
+def _check_match(match: Mapping[str, Any]) -> None:
+    endpoint_id, operation = match.get("endpoint"), match.get("operation")
+    _check(endpoint_id is None or _is_text(endpoint_id), "match.endpoint", "must be an endpoint's id")
+    if operation is not None and operation not in CALLS:
+        raise ConfigError(
+            f"match.operation: there is no {operation!r}{_did_you_mean(str(operation), CALLS)}"
+            f" (there are {', '.join(CALLS)})"
+        )
+
+
+def _are_headers(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(text, str) and text.isascii() and text.isprintable()
+        for name, content in value.items()
+        for text in (name, str(content))
+    )
 
 
 def _is_part(value: object) -> bool:

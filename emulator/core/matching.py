@@ -15,6 +15,8 @@ from typing import Any
 
 from emulator.core.errors import ConfigError
 
+#: How a pattern's text says what else it was compiled with.
+_FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}
 #: Of a value that is shown in a message.
 _SHOWN_MAX = 120
 
@@ -64,7 +66,8 @@ def as_json(expected: object) -> Any:
     :raises ConfigError: it has a function in it, which JSON cannot carry.
     """
     if isinstance(expected, re.Pattern):
-        return {"$regex": expected.pattern if not expected.flags & re.I else f"(?i){expected.pattern}"}
+        flags = "".join(letter for letter, flag in _FLAGS.items() if expected.flags & flag)
+        return {"$regex": f"(?{flags}){expected.pattern}" if flags else expected.pattern}
     if isinstance(expected, Mapping):
         return {key: as_json(value) for key, value in expected.items()}
     if isinstance(expected, list | tuple):
