@@ -6,10 +6,10 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.errors import ConfigError
+from emulator.core.recent import Recent
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: The newest deliveries of each sink; more sinks than that are a mistake.
 _DELIVERIES_KEPT = 1_000
+_BYTES_KEPT = 32 * 1024 * 1024
 _SINKS_MAX = 10_000
 
 
@@ -54,8 +55,8 @@ class Answer:
         if not isinstance(value, Mapping) or value.keys() - {"status", "body", "delay_ms"}:
             raise ConfigError('an answer is a status, or {"status": 500, "body": "", "delay_ms": 0}')
         status, body, delay_ms = value.get("status", 200), value.get("body", ""), value.get("delay_ms", 0)
-        if not isinstance(status, int) or status not in HTTPStatus._value2member_map_:
-            raise ConfigError(f"status: {status!r} is not a status code")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ConfigError(f"status: {status!r} is not a status code from 200 to 599")
         if not isinstance(body, str) or not isinstance(delay_ms, int) or delay_ms < 0:
             raise ConfigError("body must be text, and delay_ms a number of ms")
         return cls(status, body, delay_ms)
@@ -66,7 +67,7 @@ class Sink:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.deliveries: deque[Received] = deque(maxlen=_DELIVERIES_KEPT)
+        self.deliveries = Recent[Received](_DELIVERIES_KEPT, _BYTES_KEPT)
         self.answers: deque[Answer] = deque()
         self.count = 0
         self._came = Wakeup()
@@ -75,7 +76,8 @@ class Sink:
         """Take in a call; what is to be answered."""
         answer = self.answers.popleft() if self.answers else Answer()
         self.count += 1
-        self.deliveries.append(Received(self.count, at_ms, method, headers, _parsed(body), answer.status))
+        received = Received(self.count, at_ms, method, headers, _parsed(body), answer.status)
+        self.deliveries.add(received, len(body))
         self._came.notify()
         return answer
 
@@ -114,5 +116,5 @@ class Sinks:
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "replace")

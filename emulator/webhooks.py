@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from emulator.core.faults import Point
 from emulator.core.journal import Entry, EntryKind
 from emulator.core.json_text import NotJSON
+from emulator.core.recent import Recent
 from emulator.core.status_body import webhook_body
 from emulator.version import __version__
 
@@ -40,6 +40,7 @@ _PATIENCE_S = 3.0
 _IMPORT_PATIENCE_S = 30.0
 #: The newest deliveries are remembered, to be looked at and sent again.
 _DELIVERIES_KEPT = 1_000
+_BYTES_KEPT = 32 * 1024 * 1024
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,7 +129,7 @@ class Webhooks:
         #: The deliveries whose receiver has been called and has not answered yet.
         self._calling: set[Delivery] = set()
         self._receivers: dict[str, asyncio.Semaphore] = {}
-        self._deliveries: deque[Delivery] = deque(maxlen=_DELIVERIES_KEPT)
+        self._deliveries = Recent[Delivery](_DELIVERIES_KEPT, _BYTES_KEPT)
         self._made = 0
         self._client: httpx.AsyncClient | None = None
         self._client_made: asyncio.Lock | None = None
@@ -159,15 +160,15 @@ class Webhooks:
 
     async def drop(self, endpoint: Endpoint | None = None) -> None:
         """Drop everything that is under way, and forget what was: of one endpoint, or of all."""
-        gone = [each for each in self._deliveries if endpoint is None or each.endpoint is endpoint]
-        tasks = [self._tasks[delivery] for delivery in gone if delivery in self._tasks]
-        if endpoint is None:
-            tasks = list(self._tasks.values())
+
+        def is_to_go(delivery: Delivery) -> bool:
+            return endpoint in (None, delivery.endpoint)
+
+        tasks = [task for delivery, task in self._tasks.items() if is_to_go(delivery)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for delivery in gone:
-            self._deliveries.remove(delivery)
+        self._deliveries.forget(is_to_go)
 
     async def close(self, patience_s: float) -> list[Delivery]:
         """Give the calls in flight `patience_s` real seconds; returns what could not be delivered."""
@@ -189,7 +190,7 @@ class Webhooks:
     def _send(self, endpoint: Endpoint, job_id: str, url: str, body: bytes) -> Delivery:
         self._made += 1
         delivery = Delivery(self._made, endpoint, job_id, url, body)
-        self._deliveries.append(delivery)
+        self._deliveries.add(delivery, len(body))
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
         task.add_done_callback(lambda _: self._on_over(delivery))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from emulator.api.call_entry import CallEntry
+from emulator.api.errors import phrase
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ def _call(entry: CallEntry) -> dict[str, Any]:
     request, response = details["request"], details["response"]
     host = request["headers"].get("host", "emulator")
     query = details["query"]
-    parameters = "&".join(f"{name}={value}" for name, value in query.items())
     sent = _text(request["body"])
     got = _text(response["body"])
     status = details["status"] or 0
@@ -41,7 +41,7 @@ def _call(entry: CallEntry) -> dict[str, Any]:
         "time": details["duration_ms"],
         "request": {
             "method": details["method"],
-            "url": f"http://{host}{details['path']}" + (f"?{parameters}" if parameters else ""),
+            "url": f"http://{host}{details['path']}" + (f"?{urlencode(query)}" if query else ""),
             "httpVersion": "HTTP/1.1",
             "cookies": [],
             "headers": _pairs(request["headers"]),
@@ -52,7 +52,7 @@ def _call(entry: CallEntry) -> dict[str, Any]:
         },
         "response": {
             "status": status,
-            "statusText": HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "",
+            "statusText": phrase(status) if status else "",
             "httpVersion": "HTTP/1.1",
             "cookies": [],
             "headers": _pairs(response["headers"]),

@@ -6,7 +6,6 @@ Entries are made where things happen; here they are numbered, bounded, found and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved
 from emulator.core.matching import matches
+from emulator.core.recent import Recent
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -218,26 +218,12 @@ class EntryFilter:
         )
 
 
-class _Ring:
-    """The newest entries of one kind, within bounds."""
-
-    def __init__(self) -> None:
-        self.entries: deque[Entry] = deque()
-        self._size = 0
-
-    def add(self, entry: Entry, limit: int) -> None:
-        self.entries.append(entry)
-        self._size += entry.size
-        while len(self.entries) > limit or (self._size > _BYTES_KEPT and len(self.entries) > 1):
-            self._size -= self.entries.popleft().size
-
-
 class Journal:
     """The newest `limit` entries of each kind, and at most 8 MiB of each; a limit of 0 keeps nothing."""
 
     def __init__(self, limit: int = ENTRIES_KEPT) -> None:
         self.limit = limit
-        self._rings = {kind: _Ring() for kind in EntryKind}
+        self._recent = {kind: Recent[Entry](limit, _BYTES_KEPT) for kind in EntryKind}
         self._last_number = 0
         self._changed = Wakeup()
 
@@ -247,7 +233,7 @@ class Journal:
             return
         self._last_number += 1
         entry.number = self._last_number
-        self._rings[entry.kind].add(entry, self.limit)
+        self._recent[entry.kind].add(entry, entry.size)
         self._changed.notify()
 
     def on_event(self, event: Event) -> None:
@@ -292,19 +278,15 @@ class Journal:
 
     def clear(self, endpoint_id: str | None = None) -> int:
         """Forget all entries, or those of one endpoint; returns how many."""
-        forgotten = 0
-        for kind, ring in self._rings.items():
-            kept = [entry for entry in ring.entries if endpoint_id not in (None, entry.endpoint_id)]
-            forgotten += len(ring.entries) - len(kept)
-            self._rings[kind] = _Ring()
-            for entry in kept:
-                self._rings[kind].add(entry, self.limit)
-        return forgotten
+        return sum(
+            kept.forget(lambda entry: endpoint_id in (None, entry.endpoint_id))
+            for kept in self._recent.values()
+        )
 
     def _newest_first(self, kind: EntryKind | None) -> Iterator[Entry]:
         if kind is not None:
-            return reversed(self._rings[kind].entries)
-        entries = [entry for ring in self._rings.values() for entry in ring.entries]
+            return reversed(self._recent[kind])
+        entries = [entry for kept in self._recent.values() for entry in kept]
         return iter(sorted(entries, key=lambda entry: -entry.number))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emulator.core.recent import Recent
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -32,26 +32,12 @@ class LoggedLine:
     text: str
 
 
-class _Tail:
-    """The newest lines of one worker."""
-
-    def __init__(self) -> None:
-        self.lines: deque[LoggedLine] = deque()
-        self._size = 0
-
-    def add(self, line: LoggedLine) -> None:
-        self.lines.append(line)
-        self._size += len(line.text)
-        while len(self.lines) > _LINES_PER_WORKER or self._size > _BYTES_PER_WORKER:
-            self._size -= len(self.lines.popleft().text)
-
-
 class WorkerLogs:
     """Bounded, whatever workers write: old lines go, and so do the lines of workers long gone."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, Recent[LoggedLine]] = {}
         self._last_number = 0
         self._changed = Wakeup()
         self._released = False
@@ -60,7 +46,7 @@ class WorkerLogs:
         """Keep a line."""
         tail = self._tails.get(event.worker_id)
         if tail is None:
-            tail = self._tails[event.worker_id] = _Tail()
+            tail = self._tails[event.worker_id] = Recent(_LINES_PER_WORKER, _BYTES_PER_WORKER)
             while len(self._tails) > _WORKERS_KEPT:
                 del self._tails[next(iter(self._tails))]
         self._last_number += 1
@@ -74,7 +60,8 @@ class WorkerLogs:
                 line.stream,
                 line.level,
                 line.text,
-            )
+            ),
+            len(line.text),
         )
         self._changed.notify()
 
@@ -97,15 +84,14 @@ class WorkerLogs:
 
     def of_worker(self, worker_id: str, after: int = 0) -> list[LoggedLine]:
         """A worker's lines, from the one after number `after` on."""
-        tail = self._tails.get(worker_id)
-        return [] if tail is None else [line for line in tail.lines if line.number > after]
+        return [line for line in self._tails.get(worker_id, ()) if line.number > after]
 
     def of_job(self, job_id: str, after: int = 0) -> list[LoggedLine]:
         """The lines about a job, whichever workers had it, from the one after number `after` on."""
         found = [
             line
             for tail in self._tails.values()
-            for line in tail.lines
+            for line in tail
             if line.number > after and line.job_id == job_id
         ]
         return sorted(found, key=lambda line: line.number)
