@@ -35,7 +35,7 @@ from emulator.workers.preflight import check_command
 from emulator.workers.process import ProcessLauncher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -78,6 +78,7 @@ class Emulator:
     :param rate_limits: whether production's limits (wire.md 6) are enforced.
     :param rate_limit_scale: multiplies every limit.
     :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
+    :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :raises ConfigError: an endpoint id or a number is out of bounds.
     """
 
@@ -91,6 +92,7 @@ class Emulator:
         rate_limits: bool = True,
         rate_limit_scale: float = 1.0,
         journal_entries: int = ENTRIES_KEPT,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         if not rate_limit_scale > 0:
             raise ConfigError(f"rate_limit_scale is {rate_limit_scale}: it must be above 0")
@@ -99,6 +101,7 @@ class Emulator:
         self.faults = Faults()
         #: What has happened.
         self.journal = Journal(journal_entries)
+        self._listener = on_event
         self._sinks = Sinks()
         self._webhooks = Webhooks(self.journal)
         self._access = Access(api_keys, required=auth)
@@ -266,7 +269,8 @@ class Emulator:
             if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
                 raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
             launcher_and_command = self._load(endpoint)
-        if endpoint_id in self._endpoints:
+        # While one is taken away, somebody else may put another in its place.
+        while endpoint_id in self._endpoints:
             await self.remove_endpoint(endpoint_id)
         self._endpoints[endpoint_id] = endpoint
         if self._started_ms is not None:
@@ -280,13 +284,16 @@ class Emulator:
         :raises EndpointNotFound: there is none with this id.
         """
         endpoint = self.endpoint(endpoint_id)
-        endpoint.reset(None)
-        if (launcher := self._launchers.pop(endpoint_id, None)) is not None:
-            await launcher.close(_PROCESS_PATIENCE_S)
-        await self._webhooks.drop(endpoint)
+        # From here on the id is free.
+        del self._endpoints[endpoint_id]
+        launcher = self._launchers.pop(endpoint_id, None)
         self._commands.pop(endpoint_id, None)
         self.faults.clear(endpoint_id)
-        del self._endpoints[endpoint_id]
+        endpoint.reset(None)
+        endpoint.close()
+        if launcher is not None:
+            await launcher.close(_PROCESS_PATIENCE_S)
+        await self._webhooks.drop(endpoint)
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:
             endpoint.clock.close()
@@ -442,12 +449,13 @@ class Emulator:
 
     def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
-        endpoint = Endpoint(endpoint_id, config, clock, self._on_event, faults=self.faults)
+        endpoint = Endpoint(
+            endpoint_id, config, clock, lambda event: self._on_event(endpoint, event), faults=self.faults
+        )
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 
-    def _on_event(self, event: Event) -> None:
-        endpoint = self._endpoints[event.endpoint_id]
+    def _on_event(self, endpoint: Endpoint, event: Event) -> None:
         if isinstance(event, JobMoved) and event.job.webhook is not None:
             self._webhooks.on_job_moved(event.job, endpoint)
         if isinstance(event, WorkerWrote):
@@ -457,6 +465,8 @@ class Emulator:
             self.journal.on_event(event)
         endpoint.clock.nudge()
         log_event(event)
+        if self._listener is not None:
+            self._listener(event)
 
 
 def _checked_id(endpoint_id: str) -> str:

@@ -116,10 +116,13 @@ class EmulatorThread:
         self._call(self._emulator.create_endpoint(endpoint_id, config, clock=clock))
 
     def add_stub(self, endpoint_id: str, stub: Stub) -> int:
-        """Add a stub to an endpoint; returns its number."""
+        """Add a stub to an endpoint; returns its number.
+
+        :raises ConfigError: it takes none; see `Endpoint.add_stub`.
+        """
 
         async def add() -> int:
-            return self._emulator.endpoint(endpoint_id).stubs.add(stub).number
+            return self._emulator.endpoint(endpoint_id).add_stub(stub).number
 
         return self._call(add())
 

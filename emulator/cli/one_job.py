@@ -95,7 +95,9 @@ class JobRunner:
     """Runs jobs at one endpoint, one at a time; see `job_runner`."""
 
     def __init__(self, config: EndpointConfig, on_line: Callable[[WorkerLine, str | None], None]) -> None:
-        self.emulator = _WatchedEmulator(config, self._on_event)
+        self.emulator = Emulator(
+            {DEFAULT_ENDPOINT_ID: config}, rate_limits=False, journal_entries=0, on_event=self._on_event
+        )
         self.clock = self.emulator.clock
         self._endpoint = self.emulator.endpoint(DEFAULT_ENDPOINT_ID)
         self._on_line = on_line
@@ -183,18 +185,6 @@ class JobRunner:
     def _give_up(self, reason: str) -> None:
         if self._obstacle is not None and not self._obstacle.done():
             self._obstacle.set_result(reason)
-
-
-class _WatchedEmulator(Emulator):
-    """An emulator of one endpoint that tells of everything that happens in it."""
-
-    def __init__(self, config: EndpointConfig, listener: Callable[[Event], None]) -> None:
-        super().__init__({DEFAULT_ENDPOINT_ID: config}, rate_limits=False, journal_entries=0)
-        self._listener = listener
-
-    def _on_event(self, event: Event) -> None:
-        super()._on_event(event)
-        self._listener(event)
 
 
 @asynccontextmanager

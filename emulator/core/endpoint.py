@@ -11,7 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.errors import JobNotFound, NotRetryable
+from emulator.core.config import WorkerKind
+from emulator.core.errors import ConfigError, JobNotFound, NotRetryable
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerWrote
 from emulator.core.fault_effects import afflict
 from emulator.core.faults import Faults, Point
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from emulator.core.events import Event, WorkerLine
     from emulator.core.faults import FaultRule
     from emulator.core.result import JobResult
+    from emulator.core.stubs import Stub
     from emulator.core.worker import Worker, WorkerLauncher
 
 #: wire.md 4: chunks a single read of /stream hands out.
@@ -118,6 +120,18 @@ class Endpoint:
         self._again.clear()
         self.pool.open(launcher)
         return counts
+
+    def add_stub(self, stub: Stub) -> Stub:
+        """Have jobs with an input such as the stub's end as it says.
+
+        :raises ConfigError: someone else answers the jobs.
+        """
+        if self.config.handler is not None or self.config.worker_kind is WorkerKind.EXTERNAL:
+            who = "has a handler" if self.config.handler is not None else "has external workers"
+            raise ConfigError(
+                f"stubs are for endpoints without a handler: {self.id!r} {who}, which answers its jobs"
+            )
+        return self.stubs.add(stub)
 
     # What clients ask for
 

@@ -76,13 +76,7 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
     @router.post("/endpoints/{endpoint_id}/stubs")
     async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> StubView:
         """Have jobs with such an input end so: `{"when": {"input": …}, "returns": …}` (docs/testing.md)."""
-        endpoint = controls.endpoint(endpoint_id)
-        if endpoint.config.handler is not None:
-            raise ControlError(
-                400, "invalid_request", f"endpoint {endpoint_id!r} has a handler, which answers its jobs",
-                "stubs are for endpoints without one",
-            )  # fmt: skip
-        return StubView(**endpoint.stubs.add(Stub.parse(stub)).as_json())
+        return StubView(**controls.endpoint(endpoint_id).add_stub(Stub.parse(stub)).as_json())
 
     @router.patch("/endpoints/{endpoint_id}/stubs/{number}")
     async def change_stub(endpoint_id: str, number: int, change: StubChange) -> StubView:
