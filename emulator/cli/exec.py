@@ -54,9 +54,15 @@ def exec_(
         *(["--clock", clock] if clock else []),
         *("--port", str(port), "--log-level", log_level, "--no-reload"),
     ]
+    # Whatever ends this command, the emulator must not be left behind.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     with _served(options) as (url, variables):
         code = _run(command, {**os.environ, **variables, "EMULATOR_URL": url})
     raise typer.Exit(code)
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextmanager

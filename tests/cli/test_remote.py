@@ -203,6 +203,23 @@ def test_exec_hands_on_signals_and_leaves_nothing(tmp_path):
     assert run(tmp_path, "jobs", "--url", url).returncode == 3
 
 
+def test_exec_that_is_ended_while_it_starts_leaves_nothing(tmp_path):
+    for name in ("loading", "loaded"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "h.py").write_text(
+        "import os\nopen('loading', 'w').write(str(os.getpid()))\nopen('loaded').read()\n"
+    )
+    command = ["exec", "--handler", "h.py:handler", "--worker-kind", "inline", "--", "true"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "emulator", *command], cwd=tmp_path, env=environment()
+    ) as process:
+        emulator = int((tmp_path / "loading").read_text())
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(emulator, 0)
+
+
 def test_doctor(tell, served, tmp_path):
     port = served.url.rpartition(":")[2]
     code, out, _ = tell("doctor", "--port", port)
