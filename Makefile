@@ -4,6 +4,8 @@
 PYTHON = python3
 HANDLER = handlers/echo.py
 ARGS =
+# Tests at a time: most of them wait for the processes that they have started.
+JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
@@ -19,7 +21,7 @@ run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
 test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .
@@ -32,7 +34,7 @@ bench: .venv/installed-bench ## measure, beside the SDK's dev server and a bare 
 	$(BIN)/python -m benchmarks $(ARGS)
 
 conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, and rewrite docs/conformance.md
-	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore=tests/conformance/test_table.py \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore=tests/conformance/test_table.py \
 		--junitxml=.pytest_cache/conformance.xml tests/api tests/conformance tests/workers
 	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
 

@@ -8,15 +8,19 @@ import pytest
 from emulator import Emulator
 
 
+#: Plugins that take long to load and change nothing here.
+WITHOUT = "-p no:schemathesis -p no:hypothesispytest -p no:pytest_httpserver -p no:cacheprovider"
+
+
 @pytest.fixture
 def run(pytester, monkeypatch):
     """Run tests in a pytest of their own; returns its result."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_ADDOPTS", WITHOUT)
     monkeypatch.delenv("RUNPOD_ENDPOINT_BASE_URL", raising=False)
 
     def run_tests(source, *arguments):
         pytester.makepyfile(source)
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=60)
+        return pytester.runpytest_subprocess(*arguments, timeout=60)
 
     return run_tests
 
