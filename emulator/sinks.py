@@ -30,10 +30,17 @@ class Received:
     at_ms: int
     method: str
     headers: Mapping[str, str]
-    #: Parsed when it is JSON, else text.
-    body: Any
+    body: bytes
     #: What the sink answered.
     status: int
+
+    @property
+    def parsed(self) -> Any:
+        """The body as a value when it is JSON, else as text."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return self.body.decode("utf-8", "replace")
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,7 +83,7 @@ class Sink:
         """Take in a call; what is to be answered."""
         answer = self.answers.popleft() if self.answers else Answer()
         self.count += 1
-        received = Received(self.count, at_ms, method, headers, _parsed(body), answer.status)
+        received = Received(self.count, at_ms, method, headers, body, answer.status)
         self.deliveries.add(received, len(body))
         self._came.notify()
         return answer
@@ -111,10 +118,3 @@ class Sinks:
     def clear(self) -> None:
         """Forget all."""
         self._sinks.clear()
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")

@@ -103,8 +103,12 @@ def _shown_headers(headers: Any) -> dict[str, str]:
 def _shown_body(body: bytes, size: int) -> dict[str, Any]:
     if size > len(body):
         return {"body": _without_cut_secrets(body), "size": size, "truncated": True}
-    parsed = _parsed(body)
-    return {"body": body.decode("utf-8", "replace") if parsed is None else _masked(parsed), "size": size}
+    try:
+        return {"body": _masked(json.loads(body)), "size": size}
+    except ValueError:
+        return {"body": body.decode("utf-8", "replace"), "size": size}
+    except RecursionError:
+        return {"body": _without_cut_secrets(body), "size": size}
 
 
 def _without_cut_secrets(body: bytes) -> str:

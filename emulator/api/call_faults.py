@@ -41,7 +41,7 @@ async def strike_call(call: Call, endpoint: Endpoint, operation: str, *, by_work
     def read_input() -> object:
         try:
             fields: Any = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return fields.get("input") if isinstance(fields, dict) else None
 

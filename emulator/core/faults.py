@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from emulator.core.errors import ConfigError
-from emulator.core.matching import as_json, checked, matches
+from emulator.core.matching import as_json, checked, is_deep, matches
 
 
 class Point(Enum):
@@ -159,6 +159,7 @@ class FaultRule:
             "then.headers",
             'must be an object like {"Retry-After": "1"}',
         )
+        _check(not is_deep(then), "then", "is nested too deeply")
         probability, times = fields.get("probability", 1.0), fields.get("times")
         _check(_is_part(probability), "probability", "must be a number from 0 to 1")
         _check(times is None or _is_ms(times), "times", "must be a whole number")

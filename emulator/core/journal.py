@@ -85,6 +85,10 @@ class Entry(ABC):
 
     def as_json(self) -> dict[str, Any]:
         """All of it, as JSON."""
+        return {**self.outline(), **self.details()}
+
+    def outline(self) -> dict[str, Any]:
+        """What all kinds have, as JSON."""
         return {
             "number": self.number,
             "kind": self.kind,
@@ -94,7 +98,6 @@ class Entry(ABC):
             "worker_id": self.worker_id,
             "fault": self.fault_id,
             "text": self.line(),
-            **self.details(),
         }
 
 

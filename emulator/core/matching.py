@@ -19,6 +19,8 @@ from emulator.core.errors import ConfigError
 _FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}
 #: Of a value that is shown in a message.
 _SHOWN_MAX = 120
+#: How deep an expectation may be nested.
+_DEPTH_MAX = 100
 
 
 def matches(expected: object, actual: object) -> bool:
@@ -36,9 +38,13 @@ def differences(expected: object, actual: object, place: str = "input") -> Itera
         if not isinstance(actual, str) or expected.search(actual) is None:
             yield f"{place}: expected a match of {expected.pattern!r}, got {_shown(actual)}"
     elif callable(expected):
-        if not expected(actual):
-            name = getattr(expected, "__name__", repr(expected))
-            yield f"{place}: {name} does not accept {_shown(actual)}"
+        name = getattr(expected, "__name__", repr(expected))
+        try:
+            if not expected(actual):
+                yield f"{place}: {name} does not accept {_shown(actual)}"
+        except Exception as error:
+            # It looks for what is not there.
+            yield f"{place}: {name} raises {type(error).__name__}: {error} for {_shown(actual)}"
     elif not _equal(expected, actual):
         yield f"{place}: expected {_shown(expected)}, got {_shown(actual)}"
 
@@ -46,18 +52,31 @@ def differences(expected: object, actual: object, place: str = "input") -> Itera
 def checked(expected: object, place: str) -> object:
     """An expectation that came as JSON, with its patterns compiled.
 
-    :raises ConfigError: a pattern or a path in it is not one; the message says where.
+    :raises ConfigError: a pattern or a path in it is not one, or it is nested too deeply; the message says
+        where.
     """
+    if is_deep(expected):
+        raise ConfigError(f"{place}: nested more than {_DEPTH_MAX} deep")
+    return _compiled(expected, place)
+
+
+def _compiled(expected: object, place: str) -> object:
     if isinstance(expected, Mapping):
         if expected.keys() == {"$regex"}:
             return _pattern(expected["$regex"], place)
         for key in expected:
             if _is_path(key):
                 _check_path(key, place)
-        return {key: checked(value, f"{place}.{key}") for key, value in expected.items()}
+        return {key: _compiled(value, f"{place}.{key}") for key, value in expected.items()}
     if isinstance(expected, list):
-        return [checked(value, f"{place}[{number}]") for number, value in enumerate(expected)]
+        return [_compiled(value, f"{place}[{number}]") for number, value in enumerate(expected)]
     return expected
+
+
+def is_deep(value: object, levels: int = _DEPTH_MAX) -> bool:
+    """Whether a JSON value is nested more than so many levels deep."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return bool(parts) and (levels == 0 or any(is_deep(part, levels - 1) for part in parts))
 
 
 def as_json(expected: object) -> Any:
@@ -150,5 +169,13 @@ def _shown(value: object) -> str:
         return f"a match of {value.pattern!r}"
     if isinstance(value, Callable):  # type: ignore[arg-type]
         return f"what {getattr(value, '__name__', 'a function')} accepts"
-    text = repr(value)
-    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
+    return shown(value, _SHOWN_MAX)
+
+
+def shown(value: object, length: int) -> str:
+    """The beginning of a value, for a message."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "what is nested too deeply to be shown"
+    return text if len(text) <= length else f"{text[:length]}…"

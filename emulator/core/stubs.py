@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.json_text import NotJSON, encode
-from emulator.core.matching import as_json, checked, differences
+from emulator.core.matching import as_json, checked, differences, shown
 
 _KEYS = ("when", "returns", "fails", "chunks", "progress", "delay_ms", "times")
 _SHOWN_DIFFERENCES = 5
@@ -151,7 +151,5 @@ class Stubs:
             )
             if nearest is None or len(found) < nearest[0]:
                 nearest = len(found), f"{stub.describe()}: {told}"
-        shown = repr(actual)
-        shown = shown if len(shown) <= _SHOWN_INPUT else f"{shown[:_SHOWN_INPUT]}…"
         nearby = "" if nearest is None else f"; nearest is {nearest[1]}"
-        raise NoStubMatches(f"no stub matches the input {shown}{nearby}")
+        raise NoStubMatches(f"no stub matches the input {shown(actual, _SHOWN_INPUT)}{nearby}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from emulator.core.result import JobResult
 from emulator.core.stubs import NoStubMatches
 from emulator.workers.loop_worker import LoopWorker
+from emulator.workers.outcome import result_of_exception
 
 if TYPE_CHECKING:
     from emulator.core.job import Job
@@ -25,6 +26,8 @@ class StubWorker(LoopWorker):
             stub = stubs.take(job.input)
         except NoStubMatches as error:
             return JobResult(error=str(error))
+        except Exception as error:
+            return result_of_exception(error, self._id)
         steps = [
             *((self._gateway.report_progress, progress) for progress in stub.progress),
             *((self._gateway.push_chunk, chunk) for chunk in stub.chunks),

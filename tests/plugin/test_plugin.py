@@ -7,7 +7,6 @@ import pytest
 
 from emulator import Emulator
 
-
 #: Plugins that take long to load and change nothing here.
 WITHOUT = "-p no:schemathesis -p no:hypothesispytest -p no:pytest_httpserver -p no:cacheprovider"
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body
+from fastapi.responses import Response
 
 from emulator.api.control.controls import ControlError
+from emulator.api.control.replies import reply
 from emulator.api.wire import (
     Deleted,
     EndpointHealth,
@@ -20,6 +22,7 @@ from emulator.api.wire import (
     StubView,
 )
 from emulator.core.config import EndpointConfig
+from emulator.core.json_text import encode
 from emulator.core.stubs import Stub
 from emulator.workers.handler import HandlerError
 
@@ -67,23 +70,23 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         await controls.remove_endpoint(endpoint_id)
         return Deleted(deleted=1)
 
-    @router.get("/endpoints/{endpoint_id}/stubs")
-    async def stubs(endpoint_id: str) -> StubsView:
+    @router.get("/endpoints/{endpoint_id}/stubs", response_model=StubsView)
+    async def stubs(endpoint_id: str) -> Response:
         """The stubs of an endpoint, in the order in which they are tried."""
         endpoint = controls.endpoint(endpoint_id)
-        return StubsView(stubs=[StubView(**stub.as_json()) for stub in endpoint.stubs])
+        return reply(encode({"stubs": [stub.as_json() for stub in endpoint.stubs]}))
 
-    @router.post("/endpoints/{endpoint_id}/stubs")
-    async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> StubView:
+    @router.post("/endpoints/{endpoint_id}/stubs", response_model=StubView)
+    async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> Response:
         """Have jobs with such an input end so: `{"when": {"input": …}, "returns": …}` (docs/testing.md)."""
-        return StubView(**controls.endpoint(endpoint_id).add_stub(Stub.parse(stub)).as_json())
+        return reply(encode(controls.endpoint(endpoint_id).add_stub(Stub.parse(stub)).as_json()))
 
-    @router.patch("/endpoints/{endpoint_id}/stubs/{number}")
-    async def change_stub(endpoint_id: str, number: int, change: StubChange) -> StubView:
+    @router.patch("/endpoints/{endpoint_id}/stubs/{number}", response_model=StubView)
+    async def change_stub(endpoint_id: str, number: int, change: StubChange) -> Response:
         """For how many jobs a stub is good."""
         stub = controls.endpoint(endpoint_id).stubs.get(number)
         stub.times = change.times
-        return StubView(**stub.as_json())
+        return reply(encode(stub.as_json()))
 
     @router.delete("/endpoints/{endpoint_id}/stubs")
     async def clear_stubs(endpoint_id: str) -> Deleted:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from emulator.api.control.controls import ControlError
+from emulator.api.control.replies import list_of, object_of, reply
 from emulator.api.har import har
 from emulator.api.wire import (
     AttemptView,
@@ -23,7 +24,7 @@ from emulator.api.wire import (
     JournalWait,
 )
 from emulator.core.journal import EntryFilter, EntryKind
-from emulator.core.json_text import encode
+from emulator.core.json_text import NotJSON, encode
 from emulator.core.matching import checked
 
 if TYPE_CHECKING:
@@ -121,13 +122,20 @@ def _query(request: JournalQuery) -> EntryFilter:
 def _written(entries: list[Entry], written_as: JournalFormat) -> Response:
     match written_as:
         case JournalFormat.JSONL:
-            lines = b"".join(encode(entry.as_json()) + b"\n" for entry in entries)
+            lines = b"".join(_text_of(entry) + b"\n" for entry in entries)
             return Response(lines, media_type="application/jsonl")
         case JournalFormat.HAR:
-            return Response(encode(har(entries)), media_type="application/json")
+            return reply(encode(har(entries)))
         case _:
-            listed = [entry.as_json() for entry in entries]
-            return Response(encode({"entries": listed}), media_type="application/json")
+            return reply(object_of({}, entries=list_of(map(_text_of, entries))))
+
+
+def _text_of(entry: Entry) -> bytes:
+    try:
+        return encode(entry.as_json())
+    except (NotJSON, RecursionError):
+        # A value in it is nested too deeply to be shown.
+        return encode(entry.outline())
 
 
 def _delivery_view(delivery: Delivery) -> DeliveryView:

@@ -12,12 +12,17 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response
 
 from emulator.api.control.controls import ControlError
-from emulator.api.wire import CountWait, Deleted, FaultsView, FaultView, ReceivedView, SinkAnswers, SinkView
+from emulator.api.control.replies import json_of, list_of, object_of, reply
+from emulator.api.wire import CountWait, Deleted, FaultsView, FaultView, SinkAnswers, SinkView
+from emulator.core.json_text import encode
 from emulator.sinks import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from emulator.api.control.controls import Controls
     from emulator.core.faults import FaultRule
+    from emulator.sinks import Received
 
 log = logging.getLogger("emulator.api")
 
@@ -29,26 +34,26 @@ _BODY_MAX = 32 * 1024 * 1024
 def add_orders(router: APIRouter, controls: Controls) -> None:
     """`/faults` and `/sinks`."""
 
-    @router.get("/faults")
-    async def faults() -> FaultsView:
+    @router.get("/faults", response_model=FaultsView)
+    async def faults() -> Response:
         """The rules in force, and how often each has matched and fired."""
-        return FaultsView(faults=[_fault_view(rule) for rule in controls.faults])
+        return _faults_reply(controls.faults)
 
-    @router.post("/faults")
-    async def order(rule: Annotated[dict[str, Any], Body()]) -> FaultView:
+    @router.post("/faults", response_model=FaultView)
+    async def order(rule: Annotated[dict[str, Any], Body()]) -> Response:
         """Put a rule in force: `{"match": {…}, "then": {"status": 503}}` (docs/faults.md)."""
         ordered = controls.faults.add(rule)
         log.info("fault %r ordered: %s", ordered.id, {ordered.effect: ordered.value})
-        return _fault_view(ordered)
+        return reply(encode(ordered.as_json()))
 
-    @router.post("/faults/presets/{name}")
-    async def order_preset(name: str, endpoint: str | None = None) -> FaultsView:
+    @router.post("/faults/presets/{name}", response_model=FaultsView)
+    async def order_preset(name: str, endpoint: str | None = None) -> Response:
         """Put the rules of a preset in force, for one endpoint or for all."""
         if endpoint is not None:
             controls.endpoint(endpoint)
         rules = controls.faults.add_preset(name, endpoint)
         log.info("faults ordered: %s", ", ".join(rule.id for rule in rules))
-        return FaultsView(faults=[_fault_view(rule) for rule in rules])
+        return _faults_reply(rules)
 
     @router.delete("/faults")
     async def lift_all(endpoint: str | None = None) -> Deleted:
@@ -72,29 +77,29 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
             await controls.clock.sleep(answer.delay_ms, "sink's delay")
         return Response(answer.body, answer.status)
 
-    @router.get("/sinks/{name}")
-    async def sink(name: str) -> SinkView:
+    @router.get("/sinks/{name}", response_model=SinkView)
+    async def sink(name: str) -> Response:
         """What a sink has received, oldest first; webhooks reach it at `/_emulator/sink/{name}`."""
-        return _sink_view(controls, name)
+        return _sink_reply(controls, name)
 
-    @router.put("/sinks/{name}/answers")
-    async def answer(name: str, request: SinkAnswers) -> SinkView:
+    @router.put("/sinks/{name}/answers", response_model=SinkView)
+    async def answer(name: str, request: SinkAnswers) -> Response:
         """What the sink answers from now on, in order, and then 200: statuses, or objects with `status`,
         `body` and `delay_ms`.
         """
         answers = [Answer.parse(each) for each in request.answers]
         controls.sinks[name].answers.clear()
         controls.sinks[name].answers.extend(answers)
-        return _sink_view(controls, name)
+        return _sink_reply(controls, name)
 
-    @router.post("/sinks/{name}/wait")
-    async def wait(name: str, request: CountWait, endpoint: str | None = None) -> SinkView:
+    @router.post("/sinks/{name}/wait", response_model=SinkView)
+    async def wait(name: str, request: CountWait, endpoint: str | None = None) -> Response:
         """Wait, in real time, until a sink has been called so often; answers with what there is then."""
         clock = controls.clock_of(endpoint)
         with suppress(TimeoutError):
             async with asyncio.timeout(request.timeout_ms / 1000):
                 await controls.sinks[name].wait(request.count, clock)
-        return _sink_view(controls, name)
+        return _sink_reply(controls, name)
 
     @router.delete("/sinks/{name}")
     async def remove(name: str) -> Deleted:
@@ -102,16 +107,30 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         return Deleted(deleted=int(controls.sinks.remove(name)))
 
 
-def _fault_view(rule: FaultRule) -> FaultView:
-    return FaultView(**rule.as_json())
+def _faults_reply(rules: Iterable[FaultRule]) -> Response:
+    return reply(encode({"faults": [rule.as_json() for rule in rules]}))
 
 
-def _sink_view(controls: Controls, name: str) -> SinkView:
+def _sink_reply(controls: Controls, name: str) -> Response:
     sink = controls.sinks[name]
-    return SinkView(
-        name=name,
-        url=f"{controls.url() or ''}/_emulator/sink/{name}",
-        count=sink.count,
-        deliveries=[ReceivedView(**asdict(each)) for each in sink.deliveries],
-        answers=[asdict(each) for each in sink.answers],
+    view = {
+        "name": name,
+        "url": f"{controls.url() or ''}/_emulator/sink/{name}",
+        "count": sink.count,
+        "answers": [asdict(each) for each in sink.answers],
+    }
+    return reply(object_of(view, deliveries=list_of(map(_received, sink.deliveries))))
+
+
+def _received(received: Received) -> bytes:
+    """A `ReceivedView` as JSON text."""
+    return object_of(
+        {
+            "number": received.number,
+            "at_ms": received.at_ms,
+            "method": received.method,
+            "headers": received.headers,
+            "status": received.status,
+        },
+        body=json_of(lambda: received.parsed),
     )
