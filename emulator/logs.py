@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import JobStatus
+from emulator.core.job_error import explained
 
 if TYPE_CHECKING:
     from emulator.core.events import Event
@@ -141,14 +142,10 @@ def _log_notice(event: Notice) -> None:
 
 
 def _for_a_person(error: str, limit: int = 2_000) -> str:
-    """An error as it reads best: of an exception in the SDK's JSON form, the traceback on its own lines."""
-    if error.startswith("{"):
-        try:
-            traceback = str(json.loads(error)["error_traceback"])
-        except (ValueError, KeyError, TypeError):
-            pass
-        else:
-            error = "\n" + textwrap.indent(traceback.rstrip(), "    ")
+    """An error as it reads best: of an exception, the traceback on its own lines."""
+    _, traceback = explained(error)
+    if traceback:
+        error = "\n" + textwrap.indent(traceback, "    ")
     return error if len(error) <= limit else f"{error[:limit]}…"
 
 

@@ -258,7 +258,8 @@ def _story(endpoint: EndpointClient) -> str:
     """What happened at an endpoint: its calls, and the time line of each job."""
     calls = endpoint.journal.find(kind="api")
     lines = [
-        f"{len(calls)} calls" + (f", the last {_CALLS_SHOWN}:" if len(calls) > _CALLS_SHOWN else ":"),
+        f"{len(calls)} call{'' if len(calls) == 1 else 's'}"
+        + (f", the last {_CALLS_SHOWN}:" if len(calls) > _CALLS_SHOWN else ":"),
         *(_call_line(call) for call in calls[-_CALLS_SHOWN:]),
     ]
     for job in endpoint.jobs[-_JOBS_SHOWN:]:

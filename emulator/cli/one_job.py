@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -21,6 +20,7 @@ from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
 from emulator.core.events import Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
+from emulator.core.job_error import explained
 from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.core.worker import WorkerState
@@ -223,25 +223,6 @@ def one_worker(
         stop_grace_ms=_STOP_GRACE_MS,
         heartbeat_timeout_ms=_LOST_AFTER_MS,
     )
-
-
-def explained(error: str) -> tuple[str, str]:
-    """A job's error in one line, and its traceback; empty when there is none.
-
-    What a handler raised is JSON text with its type, message and traceback (wire.md 3).
-    """
-    try:
-        fields = json.loads(error)
-        kind, message = str(fields["error_type"]), str(fields["error_message"])
-        traceback = str(fields["error_traceback"]).rstrip()
-    except (ValueError, KeyError, TypeError):
-        # A streaming handler's: "handler: <message> \ntraceback: <traceback>".
-        text, _, traceback = error.partition("\ntraceback: ")
-        return text.removeprefix("handler: ").strip() if traceback else text, traceback.rstrip()
-    named = re.fullmatch(r"<class '(?:builtins\.)?(.+)'>", kind)
-    name = (named[1] if named else kind).removeprefix("__main__.")
-    first_line, _, more = message.strip().partition("\n")
-    return (f"{name}: {first_line}{' …' if more else ''}" if first_line else name), traceback
 
 
 def _is_routine(line: WorkerLine) -> bool:

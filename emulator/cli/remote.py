@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from emulator.core.errors import ConfigError, EmulatorError
+from emulator.core.job_error import explained
 from emulator.settings import VARIABLE_PREFIX, duration_ms
 
 if TYPE_CHECKING:
@@ -414,8 +415,5 @@ def _short(value: object, limit: int = 60) -> str:
 
 
 def _readable(error: str) -> str:
-    """An error as it reads best: of an exception in the SDK's JSON form, the traceback."""
-    try:
-        return str(json.loads(error)["error_traceback"]).rstrip()
-    except (ValueError, KeyError, TypeError):
-        return error
+    """An error as it reads best: of an exception, the traceback."""
+    return explained(error)[1] or error

@@ -98,7 +98,8 @@ class JobClient:
         clock = self._connection.control("GET", "/clock", endpoint=self._endpoint_id)
         if clock["mode"] != "frozen":
             return "this is what has happened"
-        due = clock["next_timer"]
+        about_it = (timer for timer in clock["timers"] if timer["subject"] == self.id)
+        due = next(about_it, clock["next_timer"])
         if due is None:
             return "the clock is frozen, and nothing is due"
         due_in_ms = due["at_ms"] - clock["now_ms"]

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved
+from emulator.core.job_error import explained
 from emulator.core.matching import matches
 from emulator.core.recent import Recent
 from emulator.core.wakeup import Wakeup
@@ -194,7 +195,8 @@ class _Transition(Entry):
         elif self._delay_ms is not None:
             parts.append(f"waited {self._delay_ms} ms")
         if self._error is not None:
-            parts.append(self._error if len(self._error) < 500 else f"{self._error[:500]}…")
+            headline, _ = explained(self._error)
+            parts.append(headline if len(headline) < 500 else f"{headline[:500]}…")
         return ", ".join(parts)
 
 
