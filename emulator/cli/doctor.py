@@ -11,12 +11,14 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from emulator.settings import VARIABLE_PREFIX
 from emulator.version import __version__
 
+_DEFAULT_PORT = 8000
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -34,11 +36,17 @@ class Finding:
 
 def doctor(
     port: Annotated[
-        int, typer.Option("--port", envvar=f"{VARIABLE_PREFIX}PORT", help="The port to look at.")
-    ] = 8000,
+        int | None,
+        typer.Option(
+            "--port",
+            envvar=f"{VARIABLE_PREFIX}PORT",
+            help=f"The port to look at (default: that of {VARIABLE_PREFIX}URL, or 8000).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Look at what the emulator needs: Python, the SDK, the port, proxies. Exits with 1 if it cannot run."""
+    port = port or _port_of(os.environ.get(f"{VARIABLE_PREFIX}URL", "")) or _DEFAULT_PORT
     findings = [_python(), _sdk(), _port(port), _base_url(port), _proxy(), _docker()]
     if as_json:
         typer.echo(json.dumps({"version": __version__, "findings": [asdict(each) for each in findings]}))
@@ -49,6 +57,13 @@ def doctor(
             if each.advice and each.fine is not True:
                 typer.echo(f"                → {each.advice}")
     raise typer.Exit(int(any(each.fine is False for each in findings)))
+
+
+def _port_of(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        return None
 
 
 def _python() -> Finding:

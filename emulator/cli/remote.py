@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -142,7 +143,7 @@ def reset(url: Url = None, as_json: AsJSON = False) -> None:
     with _emulator(url) as emulator:
         counts = emulator.control("POST", "/reset")
         forgotten = sum(each["jobs"] for each in counts["reset"].values())
-        _print(counts, as_json, f"{forgotten} jobs forgotten")
+        _print(counts, as_json, f"{forgotten} {'job' if forgotten == 1 else 'jobs'} forgotten")
 
 
 def env(url: Url = None, as_json: AsJSON = False) -> None:
@@ -352,7 +353,8 @@ def _clock(
 ) -> None:
     with _emulator(url) as emulator:
         state = emulator.control(method, f"/clock{path}", body, **_given(endpoint=endpoint))
-        lines = [f"{state['mode']}, {state['now_ms']} ms since the epoch, {state['pending']} timers pending"]
+        now = datetime.fromtimestamp(state["now_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        lines = [f"{state['mode']}, {now} UTC, {state['pending']} timers pending"]
         lines += [
             f"  fired {timer['kind']}  {timer['subject'] or ''}".rstrip() for timer in state.get("fired", ())
         ]

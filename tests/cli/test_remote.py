@@ -222,6 +222,7 @@ def test_exec_that_is_ended_while_it_starts_leaves_nothing(tmp_path):
 
 def test_doctor(tell, served, tmp_path):
     port = served.url.rpartition(":")[2]
+    assert tell("doctor")[1] == tell("doctor", "--port", port)[1]
     code, out, _ = tell("doctor", "--port", port)
     assert code == 0
     assert f"an emulator serves at {served.url}: first, slow" in out

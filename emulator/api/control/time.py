@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from emulator.api.wire import Advance, Advanced, ClockMode, ClockState, TimerView
 from emulator.core.clock import subject_of
 from emulator.core.errors import ClockError
+from emulator.core.job_error import explained
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
@@ -82,7 +83,7 @@ def _has_become(job: Job, wanted: JobStatus) -> bool:
     :raises ClockError: it has ended in another: time passing would only have it forgotten.
     """
     if job.status is not wanted and job.terminal:
-        error = f" ({job.error})" if job.error else ""
+        error = f" ({explained(job.error)[0]})" if job.error else ""
         raise ClockError(f"job {job.id} is to be {wanted}: it has ended, {job.status}{error}")
     return job.status is wanted
 
