@@ -1,5 +1,5 @@
 # Sets up what it needs by itself: Python 3.11 or newer, and for the tests of the JavaScript SDK Node.js.
-# The packages go to .venv and tests/conformance/node_modules, and nowhere else.
+# The packages go to .venv and to the node_modules of two folders, and nowhere else.
 
 PYTHON = python3
 HANDLER = handlers/echo.py
@@ -9,8 +9,9 @@ JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
-NODE = tests/conformance
-NODE_MODULES = $(NODE)/node_modules/.package-lock.json
+# Projects of ours in JavaScript, and the mark that npm leaves once their packages are there.
+NODE = tests/conformance examples/vitest
+NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
 .PHONY: help run test lint bench conformance clean
 
@@ -21,7 +22,7 @@ run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
 test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .
@@ -34,12 +35,12 @@ bench: .venv/installed-bench ## measure, beside the SDK's dev server and a bare 
 	$(BIN)/python -m benchmarks $(ARGS)
 
 conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, and rewrite docs/conformance.md
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore=tests/conformance/test_table.py \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/conformance/test_table.py \
 		--junitxml=.pytest_cache/conformance.xml tests/api tests/conformance tests/workers
 	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
 
 clean: ## remove all that was made here, the installed packages too
-	rm -rf .venv $(NODE)/node_modules examples/vitest/node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -58,9 +59,9 @@ clean: ## remove all that was made here, the installed packages too
 	$(PIP) install --editable '.[dev,bench]'
 	@touch $@
 
-$(NODE_MODULES): $(NODE)/package.json $(NODE)/package-lock.json
+$(NODE_MODULES): %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@if command -v npm >/dev/null; then \
-		echo "npm ci ($(NODE))" && cd $(NODE) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json; \
+		echo "npm ci ($*)" && cd $* && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json; \
 	else \
-		echo "npm is not installed: the tests of the JavaScript SDK will fail; install Node.js 20 or newer"; \
+		echo "npm is not installed: the tests of JavaScript clients will fail; install Node.js 20.19 or newer"; \
 	fi

@@ -128,6 +128,7 @@ async def test_requests_can_be_asked_for_by_status():
         queued = [await client.run() for _ in range(3)]
         cancelled = await client.run()
         await client.post(f"/cancel/{cancelled}")
+        await client.clock.settle()
 
         async def ids(status, more=""):
             body = (await client.get(f"/requests?status={status}{more}")).json()

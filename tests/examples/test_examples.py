@@ -18,10 +18,6 @@ PYTEST = ROOT / "examples/pytest"
 VITEST = ROOT / "examples/vitest"
 #: Real seconds within which a suite has ended, or the test has failed; the first time npm installs.
 PATIENCE_S = 60
-INSTALL_PATIENCE_S = 180
-
-#: One of them may have to install what the others use.
-on_one_worker = pytest.mark.xdist_group("vitest")
 
 
 def test_the_unittest_suite_passes():
@@ -56,16 +52,12 @@ def test_the_pytest_suite_passes():
 
 @pytest.fixture(scope="module")
 def node():
-    """The program, once the example's packages are there."""
+    """The program that runs the example, whose packages are there."""
     program = shutil.which("node")
     if program is None:
         pytest.fail("node is not installed: install Node.js 20.19 or newer")
     if not (VITEST / "node_modules/.package-lock.json").exists():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(
-            command, cwd=VITEST, capture_output=True, text=True, timeout=INSTALL_PATIENCE_S, check=False
-        )
-        assert done.returncode == 0, f"npm ci failed in {VITEST}:\n{done.stderr}"
+        pytest.fail(f"its packages are missing: run `make test`, or `npm ci` in {VITEST}")
     return program
 
 
@@ -96,7 +88,6 @@ def assert_all_passed(done, report):
     assert report["numTotalTests"] == report["numPassedTests"] > 0, "none may be skipped"
 
 
-@on_one_worker
 def test_the_vitest_suite_starts_an_emulator_and_ends_it(run_vitest, tmp_path):
     """It is found on the PATH; here a script that says which process it becomes."""
     folder = tmp_path / "bin"
@@ -110,7 +101,6 @@ def test_the_vitest_suite_starts_an_emulator_and_ends_it(run_vitest, tmp_path):
         os.kill(int(pid_file.read_text()), 0)
 
 
-@on_one_worker
 def test_the_vitest_suite_uses_an_emulator_that_runs(run_vitest, tmp_path):
     with serving(tmp_path) as emulator:
         assert_all_passed(*run_vitest(os.defpath, EMULATOR_URL=f"{emulator.url}/"))
@@ -119,7 +109,6 @@ def test_the_vitest_suite_uses_an_emulator_that_runs(run_vitest, tmp_path):
         assert left["id"] == "local", "the tests' own endpoints must be gone"
 
 
-@on_one_worker
 def test_the_vitest_suite_says_what_is_missing(run_vitest):
     done, _ = run_vitest(os.defpath)
     assert done.returncode == 1

@@ -29,9 +29,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in KINDS]
-)
+@pytest.fixture(scope="module", params=KINDS)
 def workers(request, tmp_path_factory):
     with workers_of(request.param, tmp_path_factory.mktemp(request.param)) as workers:
         yield workers
