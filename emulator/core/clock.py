@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic, time
@@ -73,6 +73,21 @@ class Activity:
     def resume(self) -> None:
         """The work goes on after a pause."""
         self._waiting_since = monotonic()
+
+
+class Waiting:
+    """A client that waits for something that time may bring. A class, as every /runsync makes one."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._clock.wait_begins()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock.wait_ends()
 
 
 _current_activity: ContextVar[Activity | None] = ContextVar("current_activity", default=None)
@@ -287,17 +302,20 @@ class Clock:
 
     # Skipping the time in which nothing happens
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A client waits while the body runs: an `auto` clock does not let it wait in vain."""
+    def waiting(self) -> Waiting:
+        """A client waits while the `with` block runs: an `auto` clock does not let it wait in vain."""
+        return Waiting(self)
+
+    def wait_begins(self) -> None:
+        """One client more waits."""
         self._waiting += 1
         if self._auto:
             self._skip()
             self.nudge()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+
+    def wait_ends(self) -> None:
+        """One client less waits."""
+        self._waiting -= 1
 
     def tells_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask `is_executing` too whether anything is being executed; whoever is asked calls `nudge`."""

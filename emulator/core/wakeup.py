@@ -20,6 +20,8 @@ class Wakeup:
 
     def notify(self) -> None:
         """Wake all who wait now."""
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, {}
         for future in waiters:
             if not future.done():

@@ -113,7 +113,7 @@ class Worker:
     @property
     def hangs(self) -> bool:
         """Whether it was ordered to hang: it asks for nothing and hears nothing."""
-        return not _HANGING.isdisjoint(self.afflictions.values())
+        return bool(self.afflictions) and not _HANGING.isdisjoint(self.afflictions.values())
 
     @property
     def silent(self) -> bool:
