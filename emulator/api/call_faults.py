@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from emulator.api.errors import error_reply, phrase
 from emulator.api.exchange import Reply
 from emulator.core.clock import next_round
-from emulator.core.errors import EmulatorError
+from emulator.core.errors import EmulatorError, MalformedRequest
 from emulator.core.faults import Point
 from emulator.core.json_text import encode
 
@@ -51,7 +52,12 @@ async def strike_call(call: Call, endpoint: Endpoint, operation: str, *, by_work
 async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint) -> Reply | None:
     """The answer that a fault gives instead of the operation's; None when the call goes on."""
     if rule.effect == "latency_ms":
-        await call.while_connected(endpoint.clock.sleep(rule.value, "ordered latency"))
+        if call.method == "POST":
+            # Whoever listens for the end of the connection would lose it.
+            with suppress(MalformedRequest):
+                await call.body(_BODY_MIB)
+        with endpoint.clock.waiting():
+            await call.while_connected(endpoint.clock.sleep(rule.value, "ordered latency"))
     if rule.effect != "status":
         return None
     headers = rule.more.get("headers") or {}

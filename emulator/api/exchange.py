@@ -40,7 +40,7 @@ class Call:
     """A request to one of an endpoint's operations."""
 
     __slots__ = (
-        "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id", "method", "path",
+        "_has_read_body", "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id", "method", "path",
         "query_string",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class Call:
         self.connection: asyncio.Transport | None = scope.get("emulator.connection")
         #: What has been read of the body.
         self.body_read = b""
+        self._has_read_body = False
         self._receive = receive
         self._query: dict[str, str] | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -101,8 +102,10 @@ class Call:
         :raises ClientGone: the client hung up while sending it.
         """
         limit = limit_mib * _MIB
-        if self.body_read:
+        if self._has_read_body:
             # A fault had to look at it first.
+            if len(self.body_read) > limit:
+                raise _too_large(limit_mib)
             return self.body_read
         announced = _integer(self.headers.get(b"content-length", b"0").decode("latin-1"))
         if announced is not None and announced > limit:
@@ -116,6 +119,7 @@ class Call:
         if len(body) > limit:
             raise _too_large(limit_mib)
         self.body_read = body
+        self._has_read_body = True
         return body
 
     async def _rest_of_body(self, start: bytes, limit: int, limit_mib: int) -> bytes:

@@ -146,7 +146,8 @@ class JobRunner:
         if on_chunk is None:
             await self._endpoint.wait(job, None)
             return
-        status = job.status
+        status = JobStatus.IN_QUEUE
+        # A quick handler has ended by now, and its chunks are there all the same.
         while status not in TERMINAL:
             status, chunks = await self._endpoint.read_stream(job, START_LIMIT_MS)
             for chunk in chunks:

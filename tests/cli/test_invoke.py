@@ -64,6 +64,10 @@ def sleeps(job):
 async def blocks(job):
     sleeps(job)
 
+async def quick_stream(job):
+    for n in range(3):
+        yield n
+
 def exits(job):
     print("dying", flush=True)
     sys.exit(7)
@@ -97,6 +101,11 @@ def test_the_output_is_one_line_and_all_that_is_printed_goes_elsewhere(project):
     assert ended.stdout == '{"text":"ü","n":[1,2.5]}\n'
     assert ended.stderr == "printed\nby a child\n"
     assert ended.returncode == 0
+
+
+def test_a_stream_that_ends_at_once_is_printed_too(project):
+    ended = invoke(project, "mine.py:quick_stream", "--input", "1", "--stream", "--worker-kind", "inline")
+    assert ended.stdout.split() == ["0", "1", "2"]
 
 
 def test_on_a_terminal_the_output_is_indented(project):
