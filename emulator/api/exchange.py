@@ -40,8 +40,8 @@ class Call:
     """A request to one of an endpoint's operations."""
 
     __slots__ = (
-        "_has_read_body", "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id", "method", "path",
-        "query_string",
+        "_has_read_body", "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id",
+        "method", "path", "query_string",
     )  # fmt: skip
 
     def __init__(
