@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
 from emulator.core.errors import ConfigError
 from emulator.gathering import GatheringProtocol
+from emulator.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 #: Connections the kernel holds for us while the loop is busy: a burst of clients is not refused.
 _BACKLOG = 4096
+#: Seconds without a word after which the kernel asks a peer whether it is still there, between two such
+#: questions, and how many may stay unanswered: a client whose machine has vanished holds nothing for long.
+_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 class HTTPServer(uvicorn.Server):
@@ -30,7 +35,7 @@ class HTTPServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=GatheringProtocol,
+                http=cast(type[asyncio.Protocol], partial(GatheringProtocol, idle=IdleConnections())),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -77,6 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"cannot listen on {host!r}: {error.strerror}: check --host") from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _have_peers_probed(listener)
     try:
         listener.bind(address)
         # Two that bind at the same time both succeed: only here is the second refused.
@@ -92,6 +98,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(advice) from error
     listener.setblocking(False)
     return listener
+
+
+def _have_peers_probed(listener: socket.socket) -> None:
+    """Set it for the connections that are accepted, which inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        # Not every system can be told how.
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def url_of(listener: socket.socket) -> str:

@@ -107,6 +107,8 @@ class Dispatch:
         name, job_id = (*parts, "", "")[:2]
         call = Call(scope, receive, headers, path, job_id)
         by_worker = name in WORKER_CALLS
+        if by_worker and call.connection is not None:
+            call.connection.by_worker = True
         level = logging.DEBUG if by_worker else logging.INFO
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope
 
+    from emulator.gathering import GatheringTransport
+
 #: wire.md 2 and 4: what `?wait` accepts, ms.
 WAIT_MIN_MS = 1_000
 WAIT_MAX_MS = 300_000
@@ -53,7 +55,7 @@ class Call:
         self.headers = headers
         self.query_string: bytes = scope["query_string"]
         #: The transport, where the server tells (`gathering.py`).
-        self.connection: asyncio.Transport | None = scope.get("emulator.connection")
+        self.connection: GatheringTransport | None = scope.get("emulator.connection")
         #: What has been read of the body.
         self.body_read = b""
         self._has_read_body = False
