@@ -127,6 +127,8 @@ class Ledger:
         hand = self.hands[life.worker_id]
         assert hand.state == "idle", "only a worker that is up gets jobs"
         assert not hand.retiring
+        # It was told to stop this job once, before the job was retried: this time it is not.
+        hand.told.pop(life.job.id, None)
         assert life.job.delay_ms == now_ms - life.queued_ms
         life.started_ms = now_ms
         life.progress = None
