@@ -16,7 +16,7 @@ from emulator.core.json_text import encode
 from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from emulator.core.endpoint import Endpoint
     from emulator.core.events import WorkerLine
@@ -51,13 +51,14 @@ class Gateway:
         if parked is not None and not await parked.unparked.wait(self._endpoint.clock, hold_ms, "job-take"):
             return []
         worker = self._pool.checked_in(worker_id)
+        worker.takes += 1
         if worker.hangs:
             return await self._endpoint.takers.wait(worker, limit, hold_ms)
         if holds_nothing and worker.busy:
             for job_id in list(worker.stopping):
                 self.let_go(worker_id, job_id)
             for job in list(worker.jobs.values()):
-                self._lose_from(worker, job, "its worker asked for another job without bringing a result")
+                self._lose_from(worker, job, "its worker asked for another job")
             worker = self._pool.checked_in(worker_id)
         if jobs := self._endpoint.deliver(worker, limit):
             return jobs
@@ -186,8 +187,22 @@ class Gateway:
 
     def is_up(self, worker_id: str) -> bool:
         """Whether the worker has asked for a job since it was started."""
-        worker = self._pool.get(worker_id)
+        worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
         return worker is not None and worker.state is not WorkerState.INITIALIZING
+
+    def takes_of_idle(self, worker_id: str) -> int | None:
+        """How often a worker that waits for nothing, though it holds no job, has asked for one.
+
+        None for one that holds a job, waits for one, or is not to get any.
+        """
+        worker = self._pool.get(worker_id)
+        if worker is None or worker.state is not WorkerState.IDLE or self._endpoint.takers.has(worker):
+            return None
+        return worker.takes
+
+    def warn(self, worker_id: str, message: str) -> None:
+        """Tell a person something about a worker."""
+        self._endpoint.notice("warning", message, worker_id=worker_id)
 
     def is_leaving(self, worker_id: str) -> bool:
         """Whether a worker that was started here is to get no more jobs, or is gone already."""
@@ -237,7 +252,7 @@ class Gateway:
         jobs = () if worker is None else worker.jobs.values()
         return [job.id for job in jobs if job.started_ms is not None and job.started_ms > since_ms]
 
-    def wrote(self, worker_id: str, lines: Iterable[WorkerLine]) -> None:
+    def wrote(self, worker_id: str, lines: Sequence[WorkerLine]) -> None:
         """The worker's output. What it prints by itself is about the only job it holds, or held last: a line
         may be read only after the result it was printed before.
         """
@@ -246,6 +261,9 @@ class Gateway:
             likely_job_id = next(iter(worker.jobs), worker.last_job_id)
         else:
             likely_job_id = None
+        if worker is not None:
+            errors = [line for line in lines if line.level == "ERROR"]
+            worker.last_error = errors[-1] if errors else worker.last_error
         self._endpoint.tell_output(worker_id, likely_job_id, lines)
 
     def _expect_another(self, worker: Worker) -> None:
@@ -275,8 +293,12 @@ class Gateway:
             return None
         return job
 
-    def _lose_from(self, worker: Worker, job: Job, reason: str) -> None:
+    def _lose_from(self, worker: Worker, job: Job, seen_by: str) -> None:
+        """A worker is at a job no more and has brought no result: none can come."""
         del worker.jobs[job.id]
+        reason = f"its result never came: {seen_by}"
+        if (said := worker.last_error) is not None and said.job_id == job.id:
+            reason += f"; the worker wrote: {said.text}"
         self._endpoint.lose(job, reason)
         if self._pool.get(worker.id) is worker:
             self._pool.freed(worker)

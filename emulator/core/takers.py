@@ -41,6 +41,10 @@ class Takers:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def has(self, worker: Worker) -> bool:
+        """Whether the worker waits for a job, be it in vain."""
+        return any(taker.worker is worker for taker in (*self._waiting, *self._hanging))
+
     def pop(self) -> Taker:
         """The taker to serve next; the caller gives it jobs or puts it back."""
         taker, _ = self._waiting.popitem()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from emulator.core.wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from emulator.core.events import WorkerLine
     from emulator.core.job import Job
     from emulator.core.timers import Timer
 
@@ -58,9 +59,9 @@ class Worker:
 
     __slots__ = (
         "afflictions", "complaint", "crashes", "external", "given_twice", "id", "idle_since_ms",
-        "idle_timer", "jobs", "last_job_id", "missing", "ping_timer", "polls", "reason", "replaces",
-        "restart_timer", "retiring", "since_ms", "state", "stop_called", "stop_signals", "stopping",
-        "unparked",
+        "idle_timer", "jobs", "last_error", "last_job_id", "missing", "ping_timer", "polls", "reason",
+        "replaces", "restart_timer", "retiring", "since_ms", "state", "stop_called", "stop_signals",
+        "stopping", "takes", "unparked",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
@@ -78,6 +79,10 @@ class Worker:
         self.jobs: dict[str, Job] = {}
         #: The job it was given last.
         self.last_job_id: str | None = None
+        #: The last error that the SDK in it has logged: why a result does not come, if none does.
+        self.last_error: WorkerLine | None = None
+        #: How often it has asked for a job.
+        self.takes = 0
         #: Jobs it was told to stop and has not let go of yet, with the deadline for each.
         self.stopping: dict[str, Timer] = {}
         #: Stop signals it has not fetched yet.

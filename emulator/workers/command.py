@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
 
 _RUNNER = Path(__file__).with_name("runner.py")
+#: Production's limit for a worker's start, in s, and the variable that moves it.
+_INIT_TIMEOUT_S = 420.0
+_INIT_TIMEOUT = "RUNPOD_INIT_TIMEOUT"
 #: The shortest that the SDK's ping process survives: what a worker has let go of is known sooner.
 _PING_INTERVAL_MS = 1_000
 
@@ -89,6 +94,14 @@ class WorkerEnvironment:
     #: What the user adds; it beats all else.
     extra: dict[str, str]
     system_checks: bool
+
+    def init_timeout_s(self) -> float:
+        """Seconds on the clock within which a worker must have asked for its first job."""
+        text = self.extra.get(_INIT_TIMEOUT, os.environ.get(_INIT_TIMEOUT, ""))
+        with suppress(ValueError):
+            if math.isfinite(limit_s := float(text)) and limit_s > 0:
+                return limit_s
+        return _INIT_TIMEOUT_S
 
     def variables(self, worker_id: str) -> dict[str, str]:
         """All of a worker's variables. The emulator's own settings are none of its business."""

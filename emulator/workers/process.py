@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import NOT_KNOWN, end_group, end_strays
 from emulator.workers.worker_output import WorkerOutput
+from emulator.workers.worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.cold = False
         #: Why it was made to crash, if it was.
         self.crash_reason = ""
+        #: What it has written last.
+        self.last_line = ""
         self.exited = asyncio.Event()
         #: Both its pipes are closed: all it wrote has been read.
         self.silent = asyncio.Event()
@@ -104,7 +107,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """It has written something."""
-        self._wrote(self.id, self._outputs[fd].feed(data))
+        lines = self._outputs[fd].feed(data)
+        self.last_line = next((line.text for line in reversed(lines) if line.text.strip()), self.last_line)
+        self._wrote(self.id, lines)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """It has closed a pipe."""
@@ -203,7 +208,15 @@ class ProcessLauncher:
         process_id = await self._start_process(worker)
         if process_id is None:
             return
+        watch = WorkerWatch(
+            worker.id,
+            self._gateway,
+            init_timeout_s=self._environment.init_timeout_s() / max(1.0, self._clock.rate),
+            last_line=lambda: worker.last_line,
+            end=lambda reason: self.crash(worker.id, reason),
+        )
         await worker.exited.wait()
+        watch.stop()
         end_group(process_id)
         # What has left the group may hold the pipes open; and it must be gone before a worker with the
         # same id is started.

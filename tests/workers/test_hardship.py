@@ -205,6 +205,15 @@ def test_a_death_of_the_real_sdk_is_seen_too(script, caplog):
     assert not re.search("job [^ ]+ │ --- Starting", caplog.text), "a new process is not about the old job"
 
 
+def test_a_result_that_never_comes_is_told_as_what_it_is(script, caplog):
+    assert script.runsync("some_bytes") == LOST
+    for what in ("requeued", "lost for the second time"):
+        assert (
+            f"{what}: its result never came: its worker asked for another job; the worker wrote:"
+            " Error while returning job result. | Object of type bytes is not JSON serializable"
+        ) in caplog.text
+
+
 def test_a_gigabyte_of_output_slows_nobody_down(function):
     status = Path(f"/proc/{os.getpid()}/status")
 
