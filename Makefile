@@ -6,6 +6,9 @@ HANDLER = handlers/echo.py
 ARGS =
 # Tests at a time: most of them wait for the processes that they have started.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# For test-repeat: how many times, and beside how many busy processes.
+N = 10
+BUSY = 0
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
@@ -13,16 +16,23 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test lint bench conformance clean
+.PHONY: help run test test-long test-repeat lint bench conformance clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [ARGS="--port 9000"]
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
 test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# Each file starts all its jobs at once and then sleeps, so all files are run at once.
+test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minutes: what is slow, in real time
+	$(BIN)/python -m pytest -n $(words $(wildcard tests/long/test_*.py)) --dist loadfile tests/long $(ARGS)
+
+test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
+	@tests/repeat.sh $(N) $(BUSY)
 
 lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .

@@ -24,18 +24,21 @@ class Guard:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        #: Process group and id of the workers it is to know; kept for the next, should somebody kill it.
+        self._watched: dict[tuple[int, str], None] = {}
 
     def expect(self, worker_id: str) -> None:
         """A worker's process is about to be started: the emulator may be killed before it is watched."""
-        self._tell(f"+ {NOT_KNOWN} {worker_id}\n")
+        self._change("+", NOT_KNOWN, worker_id)
 
     def watch(self, worker_id: str, group: int) -> None:
         """See to it that a worker does not outlive the emulator; `group` is its process group."""
-        self._tell(f"+ {group} {worker_id}\n- {NOT_KNOWN} {worker_id}\n")
+        self._change("+", group, worker_id)
+        self._change("-", NOT_KNOWN, worker_id)
 
     def forget(self, worker_id: str, group: int) -> None:
         """A worker has ended."""
-        self._tell(f"- {group} {worker_id}\n")
+        self._change("-", group, worker_id)
 
     def close(self) -> None:
         """Let the program end; what it still watches is ended by it."""
@@ -44,26 +47,42 @@ class Guard:
             process.stdin.close()
             process.wait()
 
-    def _tell(self, line: str) -> None:
+    def _change(self, sign: str, group: int, worker_id: str) -> None:
         if sys.platform == "win32":
             return
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                # What ends the emulator's process group must not end this.
-                start_new_session=True,
-            )
+        if sign == "+":
+            self._watched[group, worker_id] = None
+        else:
+            self._watched.pop((group, worker_id), None)
+        if self._process is not None and self._tell(f"{sign} {group} {worker_id}\n"):
+            return
+        # The first worker, or somebody has killed the program: another one is told of all there are.
+        self.close()
+        if self._watched:
+            self._process = _start_program()
+            self._tell("".join(f"+ {group} {worker_id}\n" for group, worker_id in self._watched))
+
+    def _tell(self, lines: str) -> bool:
+        """Whether it is there to hear of it."""
+        assert self._process is not None
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line.encode())
+            self._process.stdin.write(lines.encode())
         except BrokenPipeError:
-            # Somebody has killed it; the workers can be ended without it as long as the emulator lives.
-            self._process.wait()
-            self._process = None
+            return False
+        return True
+
+
+def _start_program() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        # What ends the emulator's process group must not end this.
+        start_new_session=True,
+    )
 
 
 def end_group(group: int) -> None:

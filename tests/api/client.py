@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from emulator import Emulator, EndpointConfig, VirtualClock
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 KEY = {"authorization": "Bearer local"}
-#: Real seconds after which a test that hangs is ended.
-_PATIENCE_S = 30
 
 
 class Client:
@@ -92,7 +91,7 @@ async def emulated(
     `config` is the endpoint's, `options` are the emulator's own; no handler is the mock worker.
     """
     emulator = an_emulator(handler, options, config)
-    async with asyncio.timeout(_PATIENCE_S), emulator, client_of(emulator, prefix) as client:
+    async with asyncio.timeout(PATIENCE_S), emulator, client_of(emulator, prefix) as client:
         yield client
 
 
@@ -103,10 +102,10 @@ async def served(
     """As `emulated`, but over a real socket."""
     emulator = an_emulator(handler, options, config)
     async with (
-        asyncio.timeout(_PATIENCE_S),
+        asyncio.timeout(PATIENCE_S),
         emulator,
         emulator.serve() as url,
-        httpx.AsyncClient(base_url=url, headers=KEY, trust_env=False, timeout=_PATIENCE_S) as http,
+        httpx.AsyncClient(base_url=url, headers=KEY, trust_env=False, timeout=PATIENCE_S) as http,
     ):
         yield Client(emulator, http, "/v2/ep")
 

@@ -14,9 +14,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from emulator import Clock, Emulator, EndpointConfig
 from tests.api.client import KEY
+from tests.limits import PATIENCE_S
 
-#: Real seconds within which every request is answered: on this clock the longest wait takes a third of one.
-PATIENCE_S = 10
 #: Emulated milliseconds to the real one.
 RATE = 1_000.0
 DOCUMENT = Emulator().app.openapi()

@@ -11,6 +11,7 @@ import pytest
 
 from emulator import Emulator, EndpointConfig, HandlerError, VirtualClock
 from tests.api.client import KEY, emulated, served
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -145,7 +146,7 @@ async def test_a_worker_is_followed_until_it_is_gone(project):
 async def test_followers_do_not_hold_up_the_end(project):
     handler = EndpointConfig(handler=f"{project}/handlers.py:talking", worker_kind="process")
     async with (
-        httpx.AsyncClient(headers=KEY, trust_env=False, timeout=30) as http,
+        httpx.AsyncClient(headers=KEY, trust_env=False, timeout=PATIENCE_S) as http,
         Emulator({"ep": handler}) as emulator,
     ):
         async with emulator.serve() as url:

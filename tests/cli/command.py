@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import emulator
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Real seconds after which a command that hangs is ended.
-_PATIENCE_S = 30
 _ROOT = Path(emulator.__file__).parents[1]
 
 
@@ -39,7 +38,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=_PATIENCE_S,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -75,13 +74,13 @@ class Serving:
 
     def request(self, method: str, path: str, *, key: str = "local", **options: Any) -> httpx.Response:
         headers = {"authorization": key} if key else {}
-        with httpx.Client(trust_env=False, timeout=_PATIENCE_S) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
             return client.request(method, self.url + path, headers=headers, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; returns its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(_PATIENCE_S)
+        return self.process.wait(PATIENCE_S)
 
 
 @contextmanager
@@ -100,7 +99,7 @@ def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Serving
             text=True,
         ) as process,
     ):
-        overdue = threading.Timer(_PATIENCE_S, process.kill)
+        overdue = threading.Timer(PATIENCE_S, process.kill)
         overdue.start()
         try:
             yield Serving(process, _banner_of(process, errors), errors)

@@ -10,6 +10,7 @@ import pytest
 
 from emulator import Emulator, EndpointConfig
 from tests.cli.command import environment, run
+from tests.limits import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def test_exec_hands_on_signals_and_leaves_nothing(tmp_path):
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert run(tmp_path, "jobs", "--url", url).returncode == 3
 
 
@@ -215,7 +216,7 @@ def test_exec_that_is_ended_while_it_starts_leaves_nothing(tmp_path):
     ) as process:
         emulator = int((tmp_path / "loading").read_text())
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(emulator, 0)
 

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conformance.served import HERE, PATIENCE_S, environment
+from tests.conformance.served import HERE, environment
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.conformance.js_client import node
-from tests.conformance.served import HERE, PATIENCE_S, ROOT, Served, environment
+from tests.conformance.served import HERE, ROOT, Served, environment
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.limits import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-#: Real seconds after which whatever hangs is ended.
-PATIENCE_S = 30
 #: The only one that the tests' emulators accept.
 KEY = "the-right-key"
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.conformance.health import health
 from tests.conformance.js_client import JSClient, JSError, node_process
-from tests.conformance.served import KEY, PATIENCE_S, on_frozen_clock
+from tests.conformance.served import KEY, on_frozen_clock
+from tests.limits import PATIENCE_S
 
 ENDED_WELL = {"started": True, "completed": True, "succeeded": True}
 ENDED_BADLY = {"started": True, "completed": True, "succeeded": False}

@@ -10,7 +10,8 @@ import requests
 import runpod
 
 from tests.conformance.health import health, job_counts
-from tests.conformance.served import KEY, PATIENCE_S, environment, on_frozen_clock
+from tests.conformance.served import KEY, environment, on_frozen_clock
+from tests.limits import PATIENCE_S
 
 HALF_AN_HOUR_MS = 30 * 60 * 1000
 #: As a user's own program: nothing in it knows of the emulator.
@@ -20,9 +21,9 @@ import runpod
 
 runpod.api_key = os.environ["RUNPOD_API_KEY"]
 endpoint = runpod.Endpoint("echo")
-print(endpoint.run_sync({"input": {"prompt": "hello"}}, timeout=20))
+print(endpoint.run_sync({"input": {"prompt": "hello"}}, timeout=300))
 job = endpoint.run({"input": {"prompt": "again"}})
-print(job.output(timeout=20), job.status())
+print(job.output(timeout=300), job.status())
 """
 
 
@@ -70,7 +71,7 @@ def test_an_input_of_any_kind_comes_back_untouched(endpoint, value):
 
 def test_the_sdk_wraps_what_has_no_input_key(endpoint):
     assert endpoint("echo").run_sync({"prompt": "hello"}) == {"prompt": "hello"}
-    assert endpoint("echo").run({"prompt": "hello"}).output(timeout=20) == {"prompt": "hello"}
+    assert endpoint("echo").run({"prompt": "hello"}).output(timeout=PATIENCE_S) == {"prompt": "hello"}
 
 
 def test_a_job_from_its_start_to_its_end(endpoint, gate):
@@ -79,7 +80,7 @@ def test_a_job_from_its_start_to_its_end(endpoint, gate):
     assert job.status() == "IN_PROGRESS"
     assert job.output() == "half-way"
     gate.open()
-    assert job.output(timeout=20) == ["before", "after"]
+    assert job.output(timeout=PATIENCE_S) == ["before", "after"]
     assert job.status() == "COMPLETED"
     answer = body("gate", job)
     assert set(answer) == {"delayTime", "executionTime", "id", "output", "status", "workerId"}
@@ -128,13 +129,13 @@ def test_cancelling_a_running_job(endpoint, gate):
 
 def test_cancelling_a_job_that_has_ended_leaves_it_as_it_is(endpoint):
     job = endpoint("echo").run({"input": {"n": 1}})
-    assert job.output(timeout=20) == {"n": 1}
+    assert job.output(timeout=PATIENCE_S) == {"n": 1}
     assert job.cancel() == {"id": job.job_id, "status": "COMPLETED"}
 
 
 def test_a_handler_that_raises(endpoint):
     job = endpoint("failing").run({"input": {"how": "raise"}})
-    assert job.output(timeout=20) is None
+    assert job.output(timeout=PATIENCE_S) is None
     assert job.status() == "FAILED"
     error = json.loads(body("failing", job)["error"])
     assert error["error_type"] == "<class 'ValueError'>"
@@ -145,7 +146,7 @@ def test_a_handler_that_raises(endpoint):
 
 def test_a_handler_that_returns_an_error(endpoint):
     job = endpoint("failing").run({"input": {"how": "return"}})
-    assert job.output(timeout=20) == {"longest_allowed": 2048}
+    assert job.output(timeout=PATIENCE_S) == {"longest_allowed": 2048}
     assert job.status() == "FAILED"
     assert body("failing", job)["error"] == "the prompt is too long"
     assert endpoint("failing").health()["jobs"]["failed"] == 1
@@ -159,6 +160,7 @@ def test_run_sync_of_a_failed_job_is_an_answer_like_any_other(endpoint):
 def test_run_sync_gives_up_reading_after_its_timeout_and_the_job_goes_on(endpoint, gate):
     with pytest.raises(requests.exceptions.ReadTimeout):
         endpoint("gate").run_sync({"input": gate.input}, timeout=1)
+    gate.meet()
     assert endpoint("gate").health()["jobs"]["inProgress"] == 1
     gate.open()
 
@@ -167,7 +169,7 @@ def test_run_sync_gives_up_reading_after_its_timeout_and_the_job_goes_on(endpoin
 def test_run_sync_polls_for_a_job_that_takes_longer_than_runsync_waits(
     emulator, endpoint, gate, in_background
 ):
-    output = in_background(endpoint("gate").run_sync, {"input": gate.input}, timeout=20)
+    output = in_background(endpoint("gate").run_sync, {"input": gate.input}, timeout=PATIENCE_S)
     gate.meet()
     emulator.advance(90_000)
     gate.open()

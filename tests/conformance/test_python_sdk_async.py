@@ -7,6 +7,7 @@ from anyio import to_thread
 
 from tests.conformance.health import health
 from tests.conformance.served import KEY, on_frozen_clock
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -26,14 +27,14 @@ async def test_a_job_from_its_start_to_its_end(endpoint, gate):
     await to_thread.run_sync(gate.meet)
     assert await job.status() == "IN_PROGRESS"
     await to_thread.run_sync(gate.open)
-    assert await job.output(timeout=20) == ["before", "after"]
+    assert await job.output(timeout=PATIENCE_S) == ["before", "after"]
     assert await job.status() == "COMPLETED"
 
 
 async def test_the_input_arrives_untouched(endpoint):
     value = {"prompt": "größe 🐍", "n": 0.5, "nested": [None, {"deep": True}]}
     job = await endpoint("echo").run(value)
-    assert await job.output(timeout=20) == value
+    assert await job.output(timeout=PATIENCE_S) == value
 
 
 async def test_a_job_that_waits_in_the_queue(endpoint):
@@ -55,7 +56,7 @@ async def test_chunks_are_streamed_while_the_job_runs(endpoint, gate):
 async def test_a_handler_that_does_not_stream_has_an_empty_stream(endpoint):
     job = await endpoint("echo").run({"n": 1})
     assert [chunk async for chunk in job.stream()] == []
-    assert await job.output(timeout=20) == {"n": 1}
+    assert await job.output(timeout=PATIENCE_S) == {"n": 1}
 
 
 async def test_cancelling_a_queued_job(endpoint):
@@ -74,9 +75,9 @@ async def test_cancelling_a_running_job(endpoint, gate):
 async def test_jobs_that_fail(endpoint):
     raising = await endpoint("failing").run({"how": "raise"})
     returning = await endpoint("failing").run({"how": "return"})
-    assert await raising.output(timeout=20) is None
+    assert await raising.output(timeout=PATIENCE_S) is None
     assert await raising.status() == "FAILED"
-    assert await returning.output(timeout=20) == {"longest_allowed": 2048}
+    assert await returning.output(timeout=PATIENCE_S) == {"longest_allowed": 2048}
     assert await returning.status() == "FAILED"
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tests.limits import PATIENCE_S
+
 PROJECT = Path(__file__).parents[2]
 _CHANGES_NO_FILE = {"ARG", "CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "STOPSIGNAL", "USER"}
 
@@ -111,7 +113,7 @@ class Root:
             elif instruction == "RUN":
                 if argument.split()[0] != but:
                     command = ["/bin/sh", "-ec", self.place(argument)]
-                    subprocess.run(command, cwd=workdir, env=environment, timeout=120, check=True)
+                    subprocess.run(command, cwd=workdir, env=environment, timeout=PATIENCE_S, check=True)
             else:
                 assert instruction in _CHANGES_NO_FILE, f"{instruction} is not known here"
 

@@ -29,11 +29,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.docker.dockerfile import PROJECT
 from tests.docker.image import SDK
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STOP_PATIENCE_S = 5
 #: Of the log, as an engine sends it: which stream, three zeros, how long.
 _FRAME = struct.Struct(">BxxxL")
 _STREAMS = {"stdout": 1, "stderr": 2}
@@ -100,7 +100,7 @@ class FakeContainer:
             return
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(_STOP_PATIENCE_S)
+            self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -18,9 +18,6 @@ from tests.docker.dockerfile import PROJECT, Root, Stage, read_dockerfile
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-#: Real seconds within which a process has done what is waited for, or the test has failed.
-PATIENCE_S = 30
-
 STAGES = read_dockerfile(PROJECT / "Dockerfile")
 SLIM, SDK = STAGES["slim"], STAGES["sdk"]
 (WORKER,) = read_dockerfile(PROJECT / "examples/worker/Dockerfile").values()

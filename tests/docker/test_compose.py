@@ -10,7 +10,8 @@ import pytest
 
 from tests.docker.compose import COMPOSE, EXTERNAL, FILES, variables
 from tests.docker.dockerfile import PROJECT
-from tests.docker.image import PATIENCE_S, SDK, STAGES, VARIABLES, WORKER
+from tests.docker.image import SDK, STAGES, VARIABLES, WORKER
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 

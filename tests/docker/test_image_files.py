@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.docker.dockerfile import PROJECT, is_sent
-from tests.docker.image import PATIENCE_S, SDK, SLIM, STAGES, VARIABLES, WORKER
+from tests.docker.image import SDK, SLIM, STAGES, VARIABLES, WORKER
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -21,6 +21,7 @@ from emulator import ConfigError
 from emulator.testcontainers import EmulatorEnded, ReadyWaitStrategy, RunpodEmulatorContainer
 from tests.docker.dockerfile import PROJECT
 from tests.docker.fake_engine import fake_engine
+from tests.limits import PATIENCE_S
 
 
 @pytest.fixture
@@ -268,7 +269,12 @@ def test_a_handler_must_be_there(engine):
 def test_without_testcontainers_it_says_what_to_install():
     program = "import sys; sys.modules['testcontainers'] = None; import emulator.testcontainers"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

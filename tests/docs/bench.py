@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests import quick_pytest
 from tests.conformance.js_client import node
 from tests.conformance.served import HERE as NODE_PROJECT
-from tests.conformance.served import PATIENCE_S, Served, environment, served
+from tests.conformance.served import Served, environment, served
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -62,15 +64,18 @@ class Bench:
                 command = [node(), self._save(block, code, f"line_{block.line}.mjs")]
             case _ if is_test:
                 name = self._save(block, code, f"test_line_{block.line}.py")
-                command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+                command = [sys.executable, "-m", "pytest", "-q", *quick_pytest.ARGUMENTS, name]
             case _:
                 command = [sys.executable, self._save(block, code, f"line_{block.line}.py")]
                 if "runpod.serverless.start(" in code:
                     return ""  # A worker's program, which the emulator runs.
+        variables = self._environment(needs_emulator=needs_emulator)
+        if is_test:
+            variables |= quick_pytest.VARIABLES
         done = subprocess.run(
             command,
             cwd=self._home,
-            env=self._environment(needs_emulator=needs_emulator),
+            env=variables,
             capture_output=True,
             text=True,
             encoding="utf-8",

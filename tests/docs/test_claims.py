@@ -15,8 +15,9 @@ from runpod.serverless.modules import rp_fastapi
 from emulator import Emulator
 from tests.conformance.js_client import node
 from tests.conformance.served import HERE as NODE_PROJECT
-from tests.conformance.served import PATIENCE_S, environment
+from tests.conformance.served import environment
 from tests.docs.pages import text_of
+from tests.limits import PATIENCE_S
 
 PRODUCTION = "https://api.runpod.ai/v2"
 

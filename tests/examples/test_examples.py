@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import quick_pytest
 from tests.cli.command import environment, serving
+from tests.limits import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 UNITTEST = ROOT / "examples/unittest"
 PYTEST = ROOT / "examples/pytest"
 VITEST = ROOT / "examples/vitest"
-#: Real seconds within which a suite has ended, or the test has failed; the first time npm installs.
-PATIENCE_S = 60
 
 
 def test_the_unittest_suite_passes():
@@ -37,9 +37,9 @@ def test_the_unittest_suite_passes():
 
 def test_the_pytest_suite_passes():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PYTEST)],
+        [sys.executable, "-m", "pytest", "-q", *quick_pytest.ARGUMENTS, str(PYTEST)],
         cwd=PYTEST,
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
+        env=environment(PYTHONDONTWRITEBYTECODE="1", **quick_pytest.VARIABLES),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -19,11 +19,9 @@ import pytest
 from emulator import Emulator, EndpointConfig, VirtualClock
 from emulator.workers.loading import load_handler
 from tests.handlers.curl import HANDLERS, SAMPLES, commands, curl_commands, parse_curl
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
-
-#: Real seconds within which a test that waits for a handler is over, or has failed.
-PATIENCE_S = 10
 
 
 @asynccontextmanager
@@ -308,7 +306,7 @@ def test_the_sdk_runs_them_unmodified(tmp_path):
         env={name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -6,25 +6,29 @@ import re
 import pytest
 
 from emulator import Emulator
-
-#: Plugins that take long to load and change nothing here.
-WITHOUT = "-p no:schemathesis -p no:hypothesispytest -p no:pytest_httpserver -p no:cacheprovider"
+from tests import quick_pytest
+from tests.limits import PATIENCE_S
 
 
 @pytest.fixture
 def run(pytester, monkeypatch):
     """Run tests in a pytest of their own; returns its result."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", WITHOUT)
+    for name, value in quick_pytest.VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(quick_pytest.ARGUMENTS))
     monkeypatch.delenv("RUNPOD_ENDPOINT_BASE_URL", raising=False)
 
     def run_tests(source, *arguments):
         pytester.makepyfile(source)
-        return pytester.runpytest_subprocess(*arguments, timeout=60)
+        return pytester.runpytest_subprocess(*arguments, timeout=PATIENCE_S)
 
     return run_tests
 
 
-def test_every_fixture_works_without_an_import(run):
+def test_every_fixture_works_without_an_import(run, monkeypatch):
+    # It is found by its entry point, beside whatever else is installed.
+    for name in (*quick_pytest.VARIABLES, "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name)
     result = run(
         """
         import pytest
@@ -193,8 +197,8 @@ def test_tests_are_isolated_under_xdist(run):
             assert [request.input for request in endpoint.requests] == [{"n": number}]
             assert [body["output"] for body in webhook_sink.bodies] == [number]
         """,
-        "-n4",
-    )
+        "-p", "xdist", "-n4",
+    )  # fmt: skip
     result.assert_outcomes(passed=40)
 
 
@@ -219,8 +223,8 @@ def test_it_is_the_same_in_async_tests(run):
                 gone = await client.get(endpoint.url + "/status/" + answer.json()["id"])
                 assert gone.status_code == 404
         """
-    run(source.format(plugin="anyio"), "-p", "no:asyncio").assert_outcomes(passed=1)
-    run(source.format(plugin="asyncio"), "-p", "no:anyio").assert_outcomes(passed=1)
+    run(source.format(plugin="anyio"), "-p", "anyio").assert_outcomes(passed=1)
+    run(source.format(plugin="asyncio"), "-p", "asyncio").assert_outcomes(passed=1)
 
 
 def test_an_emulator_that_serves_already_can_be_used(run):
@@ -256,24 +260,29 @@ def test_an_emulator_that_is_not_there(run):
     result.stdout.fnmatch_lines(["*--emulator-url http://127.0.0.1:9: no emulator answers at*"])
 
 
-@pytest.mark.parametrize(
-    ("marker", "problem"),
-    [
-        ("worker_max=1", "@pytest.mark.emulator knows no 'worker_max': did you mean workers_max?"),
-        ("'handler.py'", "@pytest.mark.emulator takes names only: write handler='handler.py'"),
-        ("clock='fast'", "clock is 'fast': it must be real, frozen, auto or scaled:N"),
-        ("handler='nothing.py'", "nothing.py: no such file"),
-        ("handler='no_module:handler'", "no_module"),
-        ("workers_max=-1", "workers_min and workers_max cannot be negative"),
-        ("faults=['no-capactiy']", "there is no preset 'no-capactiy'"),
-        ("faults=[{'then': {'statsu': 1}}]", "did you mean status?"),
-        ("workers_min=5", "workers_min is 5, above workers_max 3"),
-    ],
-)
-def test_a_wrong_marker_is_explained(run, marker, problem):
-    result = run(f"import pytest\n@pytest.mark.emulator({marker})\ndef test_it(endpoint): pass")
-    result.assert_outcomes(errors=1)
-    assert problem in result.stdout.str()
+WRONG_MARKERS = {
+    "worker_max=1": "@pytest.mark.emulator knows no 'worker_max': did you mean workers_max?",
+    "'handler.py'": "@pytest.mark.emulator takes names only: write handler='handler.py'",
+    "clock='fast'": "clock is 'fast': it must be real, frozen, auto or scaled:N",
+    "handler='nothing.py'": "nothing.py: no such file",
+    "handler='no_module:handler'": "no_module",
+    "workers_max=-1": "workers_min and workers_max cannot be negative",
+    "faults=['no-capactiy']": "there is no preset 'no-capactiy'",
+    "faults=[{'then': {'statsu': 1}}]": "did you mean status?",
+    "workers_min=5": "workers_min is 5, above workers_max 3",
+}
+
+
+def test_wrong_markers_are_explained(run):
+    tests = [
+        f"@pytest.mark.emulator({marker})\ndef test_it_{n}(endpoint): pass"
+        for n, marker in enumerate(WRONG_MARKERS)
+    ]
+    result = run("import pytest\n" + "\n".join(tests))
+    result.assert_outcomes(errors=len(WRONG_MARKERS))
+    _, *told = re.split(r"_+ ERROR at setup of test_it_\d+ _+", result.stdout.str())
+    for text, (marker, problem) in zip(told, WRONG_MARKERS.items(), strict=True):
+        assert problem in text.partition("short test summary")[0], marker
 
 
 def test_the_fixtures_are_listed_with_what_they_are_for(run):
@@ -290,7 +299,6 @@ def test_a_run_that_does_not_use_it_does_not_start_it(run):
         def test_nothing_is_loaded():
             assert not {"fastapi", "httpx", "uvicorn", "emulator.emulator"} & set(sys.modules)
             assert not [each for each in threading.enumerate() if each.name == "runpod-emulator"]
-        """,
-        "-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:anyio",
-    )  # fmt: skip
+        """
+    )
     result.assert_outcomes(passed=1)

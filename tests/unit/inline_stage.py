@@ -14,15 +14,13 @@ from emulator.core.events import JobMoved, Notice
 from emulator.core.gateway import Gateway
 from emulator.workers.handler import Handler
 from emulator.workers.inline import InlineLauncher
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from emulator.core.events import Event
     from emulator.core.job import Job
-
-#: Real seconds after which a handler that should have ended is given up.
-_PATIENCE_S = 20
 
 
 class InlineStage:
@@ -41,7 +39,7 @@ class InlineStage:
 
     async def ended(self, job: Job) -> Job:
         """The job, once it has ended without any emulated time passing."""
-        with anyio.fail_after(_PATIENCE_S):
+        with anyio.fail_after(PATIENCE_S):
             await self.endpoint.wait(job, 86_400_000)
         return job
 
@@ -50,7 +48,7 @@ class InlineStage:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait, in real time, for what a thread brings about."""
-        with anyio.fail_after(_PATIENCE_S):
+        with anyio.fail_after(PATIENCE_S):
             while not condition():
                 await self.clock.settle()
 

@@ -9,6 +9,7 @@ import pytest
 
 from emulator.workers.handler import Handler, HandlerError, HandlerKind
 from emulator.workers.loading import load_handler
+from tests.limits import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -303,7 +304,9 @@ def test_parts_of_the_sdk_where_it_is_not_installed(write, line):
     program = f"from emulator.workers.loading import load_handler; load_handler({write(line)!r})"
     # -S: without any installed package.
     python = [sys.executable, "-S", "-c", program]
-    loaded = subprocess.run(python, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    loaded = subprocess.run(
+        python, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert "HandlerError: handler.py needs the package 'runpod', which is not installed here" in loaded.stderr
     assert "-m pip install runpod\n" in loaded.stderr
 

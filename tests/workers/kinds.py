@@ -15,12 +15,12 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from emulator import Emulator, EndpointConfig
+from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-PATIENCE_S = 60
 KEY = {"authorization": "x"}
 
 _ALL_FORMS = "handlers_of_all_forms"

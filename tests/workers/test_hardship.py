@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,8 @@ from anyio.from_thread import start_blocking_portal
 
 from emulator import Clock, Emulator, EndpointConfig
 from tests.cli.command import serving
-from tests.workers.kinds import KEY, PATIENCE_S
+from tests.limits import PATIENCE_S
+from tests.workers.kinds import KEY
 
 MISBEHAVING = Path(__file__).with_name("misbehaving_handlers.py")
 SCRIPT = """\
@@ -251,7 +252,8 @@ def test_a_handler_that_runs_too_long_is_killed(function, tmp_path):
         "/v2/ep/run",
         json={
             "input": {"do": "blocks", "path": str(tmp_path / "note")},
-            "policy": {"executionTimeout": 5_001},
+            # Three real seconds, by when it has told that it has begun.
+            "policy": {"executionTimeout": 60_000},
         },
     )
     assert function.ended(answer.json()["id"]) == {"status": "FAILED", "error": "executionTimeout exceeded"}
@@ -419,6 +421,42 @@ def test_no_worker_outlives_the_emulator(tmp_path, number):
             pass
         assert served.stop(number) == (0 if number == signal.SIGTERM else -number)
         wait_for_the_end_of([*processes, *filter(None, up)])
+
+
+def test_no_worker_outlives_the_emulator_whose_guard_was_killed_before(tmp_path):
+    """The next guard is told of the workers that run already, as soon as there is something to tell."""
+    shutil.copy(MISBEHAVING, tmp_path)
+    arguments = ["misbehaving_handlers.py:handler", "--workers-min", "2", "--workers-max", "2"]
+    with serving(tmp_path, *arguments) as served:
+        served.post("/v2/local/run", {"input": {"do": "has_children", "path": str(tmp_path / "note")}})
+        at_work = noted(tmp_path / "note")
+        while not (idle := [each for each in workers_of(served) if each["state"] == "idle"]):
+            pass
+        [guard] = guards_of(served.process.pid)
+        os.kill(guard, signal.SIGKILL)
+        wait_for_the_end_of([guard])
+        # Its end, and the start of the next, are told to the guard.
+        os.kill(idle[0]["process_id"], signal.SIGKILL)
+        while not set(guards_of(served.process.pid)) - {guard}:
+            served.get("/_emulator/health")
+        assert all(map(is_alive, at_work))
+        served.stop(signal.SIGKILL)
+        wait_for_the_end_of(at_work)
+
+
+def workers_of(served):
+    return served.get("/_emulator/workers")["workers"]
+
+
+def guards_of(process_id):
+    """The programs that stand beside an emulator."""
+    found = []
+    for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split():
+        # Some may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{child}/cmdline").read_bytes().endswith(b"guard.py\0"):
+                found.append(int(child))
+    return found
 
 
 def test_log_lines_for_a_program_tell_of_deaths(tmp_path):
