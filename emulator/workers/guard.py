@@ -1,17 +1,21 @@
 """Ends every process of a worker, and the workers of an emulator that was killed itself.
 
 Run as a program it stands beside the emulator: it is told over a pipe which workers there are, and when
-the pipe breaks it ends them. It is run by its path, so it imports the standard library alone.
+the pipe breaks it ends them and removes what they leave on the disk. It is run by its path, so it imports
+the standard library alone.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 
 #: In place of the process group of a worker that is being started.
 NOT_KNOWN = 0
@@ -24,6 +28,15 @@ class Guard:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        #: What workers leave, in a folder each.
+        self._folder: Path | None = None
+
+    def folder_of(self, worker_id: str) -> Path | None:
+        """Where a worker may leave files until it has ended: a folder that nobody has made yet, in one that
+        is ours alone. None when there is no place for it.
+        """
+        folder = self._own_folder()
+        return None if folder is None else folder / worker_id
 
     def expect(self, worker_id: str) -> None:
         """A worker's process is about to be started: the emulator may be killed before it is watched."""
@@ -36,6 +49,8 @@ class Guard:
     def forget(self, worker_id: str, group: int) -> None:
         """A worker has ended."""
         self._tell(f"- {group} {worker_id}\n")
+        if self._folder is not None:
+            shutil.rmtree(self._folder / worker_id, ignore_errors=True)
 
     def close(self) -> None:
         """Let the program end; what it still watches is ended by it."""
@@ -43,13 +58,24 @@ class Guard:
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _own_folder(self) -> Path | None:
+        if self._folder is None:
+            # Where nothing can be written, a worker cannot either.
+            with suppress(OSError):
+                self._folder = Path(tempfile.mkdtemp(prefix="runpod-emulator-"))
+        return self._folder
 
     def _tell(self, line: str) -> None:
         if sys.platform == "win32":
             return
         if self._process is None:
+            folder = self._own_folder()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__],
+                [sys.executable, "-I", "-S", __file__, *([] if folder is None else [str(folder)])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -114,6 +140,8 @@ def main() -> None:
             # It may not have carried its id yet.
             time.sleep(_EXEC_S)
             end_strays(worker_id)
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
