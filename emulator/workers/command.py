@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 from emulator.workers.handler import HandlerError
 from emulator.workers.loading import parts_of
+from emulator.workers.own_state import own_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.core.config import EndpointConfig
 
 _RUNNER = Path(__file__).with_name("runner.py")
@@ -94,6 +97,8 @@ class WorkerEnvironment:
     #: What the user adds; it beats all else.
     extra: dict[str, str]
     system_checks: bool
+    #: Where a worker may leave files, by its id; None when there is no such place.
+    folder_of: Callable[[str], Path | None]
 
     def init_timeout_s(self) -> float:
         """Seconds on the clock within which a worker must have asked for its first job."""
@@ -108,7 +113,7 @@ class WorkerEnvironment:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
         base, query = f"{self.url}/v2/{self.endpoint_id}", "?gpu=none&started=here"
         checks = {} if self.system_checks else _WITHOUT_CHECKS
-        return {
+        variables = {
             # The SDK's default is DEBUG, a dozen lines a job.
             "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
             **inherited,
@@ -126,6 +131,7 @@ class WorkerEnvironment:
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID{query}",
             **self.extra,
         }
+        return {**variables, **own_state(self.folder_of(worker_id), variables.get("PYTHONPATH"))}
 
 
 _WITHOUT_CHECKS = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true", "RUNPOD_SKIP_GPU_CHECK": "true"}

@@ -1,17 +1,21 @@
 """Ends every process of a worker, and the workers of an emulator that was killed itself.
 
 Run as a program it stands beside the emulator: it is told over a pipe which workers there are, and when
-the pipe breaks it ends them. It is run by its path, so it imports the standard library alone.
+the pipe breaks it ends them and removes what they leave on the disk. It is run by its path, so it imports
+the standard library alone.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 
 #: In place of the process group of a worker that is being started.
 NOT_KNOWN = 0
@@ -26,6 +30,15 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
         #: Process group and id of the workers it is to know; kept for the next, should somebody kill it.
         self._watched: dict[tuple[int, str], None] = {}
+        #: What workers leave, in a folder each.
+        self._folder: Path | None = None
+
+    def folder_of(self, worker_id: str) -> Path | None:
+        """Where a worker may leave files until it has ended: a folder that nobody has made yet, in one that
+        is ours alone. None when there is no place for it.
+        """
+        folder = self._own_folder()
+        return None if folder is None else folder / worker_id
 
     def expect(self, worker_id: str) -> None:
         """A worker's process is about to be started: the emulator may be killed before it is watched."""
@@ -39,13 +52,28 @@ class Guard:
     def forget(self, worker_id: str, group: int) -> None:
         """A worker has ended."""
         self._change("-", group, worker_id)
+        if self._folder is not None:
+            shutil.rmtree(self._folder / worker_id, ignore_errors=True)
 
     def close(self) -> None:
         """Let the program end; what it still watches is ended by it."""
+        self._end_program()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _end_program(self) -> None:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
+
+    def _own_folder(self) -> Path | None:
+        if self._folder is None:
+            # Where nothing can be written, a worker cannot either.
+            with suppress(OSError):
+                self._folder = Path(tempfile.mkdtemp(prefix="runpod-emulator-"))
+        return self._folder
 
     def _change(self, sign: str, group: int, worker_id: str) -> None:
         if sys.platform == "win32":
@@ -57,9 +85,9 @@ class Guard:
         if self._process is not None and self._tell(f"{sign} {group} {worker_id}\n"):
             return
         # The first worker, or somebody has killed the program: another one is told of all there are.
-        self.close()
+        self._end_program()
         if self._watched:
-            self._process = _start_program()
+            self._process = _start_program(self._own_folder())
             self._tell("".join(f"+ {group} {worker_id}\n" for group, worker_id in self._watched))
 
     def _tell(self, lines: str) -> bool:
@@ -73,9 +101,9 @@ class Guard:
         return True
 
 
-def _start_program() -> subprocess.Popen[bytes]:
+def _start_program(folder: Path | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__],
+        [sys.executable, "-I", "-S", __file__, *([] if folder is None else [str(folder)])],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -133,6 +161,8 @@ def main() -> None:
             # It may not have carried its id yet.
             time.sleep(_EXEC_S)
             end_strays(worker_id)
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def process_launcher(
         api_key=api_key,
         extra=dict(config.worker_env),
         system_checks=config.system_checks,
+        folder_of=guard.folder_of,
     )
     return ProcessLauncher(
         command, environment, Gateway(endpoint), clock, guard, cold_start_ms=config.cold_start_ms
