@@ -9,12 +9,17 @@ from emulator.core.scaling import ScalerType
 from emulator.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emulator.core.config import EndpointConfig
     from emulator.emulator import Emulator
 
 
-def banner(emulator: Emulator, *, reload: bool) -> str:
-    """The lines to print for an emulator that is served."""
+def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -> str:
+    """The lines to print for an emulator that is served.
+
+    :param in_folder: where workers run, if that was set.
+    """
     rows = [("url", emulator.url)]
     for endpoint_id in emulator.endpoint_ids:
         kind = emulator.worker_kind(endpoint_id)
@@ -25,6 +30,8 @@ def banner(emulator: Emulator, *, reload: bool) -> str:
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))
             rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))
+    if in_folder is not None:
+        rows.append(("workdir", str(in_folder)))
     if reload and emulator.projects():
         rows.append(("reload", "saved code is taken up at once"))
     rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]

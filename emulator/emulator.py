@@ -27,12 +27,12 @@ from emulator.workers.guard import Guard
 from emulator.workers.launchers import (
     inline_launcher,
     process_launcher,
-    project_of,
     take_up_changes,
     worker_kind,
 )
 from emulator.workers.preflight import check_command
 from emulator.workers.process import ProcessLauncher
+from emulator.workers.project import project_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Event
     from emulator.workers.launchers import Launcher
+    from emulator.workers.project import Project
 
 log = logging.getLogger("emulator")
 
@@ -159,20 +160,21 @@ class Emulator:
         """
         kind = self.worker_kind(endpoint_id)
         if kind is WorkerKind.PROCESS and (command := self._commands.get(endpoint_id)):
-            return f"{command.name} ({'script' if command.is_script else 'function'}, {command.python})"
+            elsewhere = "" if self.endpoint(endpoint_id).config.workdir is None else f" in {command.folder}"
+            return f"{command.name} ({command.kind}, {command.program}){elsewhere}"
         launcher = self._launchers.get(endpoint_id)
         if launcher is None or isinstance(launcher, ProcessLauncher):
             return ""
         return f"{launcher.handler.name} ({launcher.handler.kind.value})"
 
-    def projects(self) -> dict[str, Path]:
-        """The folders of the handlers that can be reloaded, by endpoint."""
-        folders = {
+    def projects(self) -> dict[str, Project]:
+        """The files of what can be reloaded, by endpoint."""
+        projects = {
             endpoint_id: project_of(endpoint.config)
             for endpoint_id, endpoint in self._endpoints.items()
             if self.worker_kind(endpoint_id) is not WorkerKind.EXTERNAL
         }
-        return {endpoint_id: folder for endpoint_id, folder in folders.items() if folder is not None}
+        return {endpoint_id: project for endpoint_id, project in projects.items() if project is not None}
 
     def reload(self, endpoint_id: str, changed: Iterable[Path] = ()) -> None:
         """Have workers with the handler's present code take over; jobs that run end on the old code.

@@ -101,6 +101,8 @@ def make_endpoint(
 
         def make(**settings: Any) -> EndpointClient:
             wanted = {**marked, **_checked(settings, "make_endpoint")}
+            if not _option(request.config, "emulator_url"):
+                wanted = _from_root(wanted, request.config.rootpath)
             faults = wanted.pop("faults", ())
             endpoint = emulator.create_endpoint(**wanted)
             endpoints.callback(_remove, endpoint)
@@ -211,6 +213,16 @@ def _checked(settings: dict[str, Any], where: str) -> dict[str, Any]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f": did you mean {close[0]}?" if close else f": there are {', '.join(sorted(known))}"
             pytest.fail(f"{where} knows no {name!r}{hint}", pytrace=False)
+    return settings
+
+
+def _from_root(settings: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The settings with paths that start at pytest's rootdir, wherever it was started."""
+    handler = settings.get("handler")
+    if settings.get("worker_kind") == "process":
+        return {**settings, "workdir": root / (settings.get("workdir") or "")}
+    if isinstance(handler, str | Path) and re.search(r"\.py(:\w+)?$", str(handler)):
+        return {**settings, "handler": str(root / handler)}
     return settings
 
 

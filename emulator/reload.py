@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from emulator.emulator import Emulator
+    from emulator.workers.project import Project
 
 log = logging.getLogger("emulator")
 
@@ -24,7 +25,7 @@ _STEP_MS = 50
 
 @asynccontextmanager
 async def reloading(emulator: Emulator, *, enabled: bool) -> AsyncIterator[None]:
-    """While the body runs, reload an endpoint when a Python file of its handler's project is saved."""
+    """While the body runs, reload an endpoint when a file of its project is saved."""
     projects = emulator.projects() if enabled else {}
     if not projects:
         yield
@@ -37,24 +38,28 @@ async def reloading(emulator: Emulator, *, enabled: bool) -> AsyncIterator[None]
         await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _watch(emulator: Emulator, projects: dict[str, Path]) -> None:
+async def _watch(emulator: Emulator, projects: dict[str, Project]) -> None:
     # Its native part takes a while to load, which the first answer need not wait for.
     watchfiles = await asyncio.to_thread(__import__, "watchfiles")
-    deep = {folder for folder in projects.values() if folder not in _too_wide()}
-    flat = set(projects.values()) - deep
+    folders = {project.folder for project in projects.values()}
+    flat = folders & _too_wide()
+
+    def counts(_change: object, path: str) -> bool:
+        return any(project.holds(Path(path)) for project in projects.values())
+
     watches = [
         _follow(emulator, projects, watchfiles.awatch(
-            *folders, watch_filter=watchfiles.PythonFilter(), step=_STEP_MS, recursive=recursive,
+            *watched, watch_filter=counts, step=_STEP_MS, recursive=recursive,
             ignore_permission_denied=True,
         ))
-        for folders, recursive in ((deep, True), (flat, False))
-        if folders
+        for watched, recursive in ((folders - flat, True), (flat, False))
+        if watched
     ]  # fmt: skip
     await asyncio.gather(*watches)
 
 
 async def _follow(
-    emulator: Emulator, projects: dict[str, Path], changes: AsyncIterator[set[tuple[object, str]]]
+    emulator: Emulator, projects: dict[str, Project], changes: AsyncIterator[set[tuple[object, str]]]
 ) -> None:
     try:
         async for change in changes:
@@ -63,12 +68,12 @@ async def _follow(
         log.warning("saved code is not taken up: the folder cannot be watched: %s", error)
 
 
-def _take_up(emulator: Emulator, projects: dict[str, Path], changed: set[Path]) -> None:
-    for endpoint_id, folder in projects.items():
-        files = {path for path in changed if path.is_relative_to(folder)}
+def _take_up(emulator: Emulator, projects: dict[str, Project], changed: set[Path]) -> None:
+    for endpoint_id, project in projects.items():
+        files = {path for path in changed if project.holds(path)}
         if not files:
             continue
-        names = ", ".join(sorted(str(path.relative_to(folder)) for path in files))
+        names = ", ".join(sorted(str(path.relative_to(project.folder)) for path in files))
         try:
             emulator.reload(endpoint_id, files)
         except HandlerError as error:

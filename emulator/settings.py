@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from emulator.core.config import EndpointConfig
 from emulator.core.errors import ConfigError
 from emulator.emulator import DEFAULT_ENDPOINT_ID
+from emulator.workers.project import why_not_a_folder
 
 VARIABLE_PREFIX = "EMULATOR_"
 #: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
@@ -37,19 +39,25 @@ def duration_ms(text: str, bare_unit: str) -> int:
 
 
 def endpoints_of(
-    handler: str | None, specs: Iterable[str], defaults: EndpointConfig, tables: Mapping[str, Any]
+    handler: str | None,
+    specs: Iterable[str],
+    defaults: EndpointConfig,
+    tables: Mapping[str, Any],
+    folder: Path = Path(),
 ) -> dict[str, EndpointConfig]:
     """The endpoints for the `ID` and `ID=HANDLER` of the command line and the file's `[endpoints.ID]`.
 
+    :param folder: where the tables' handlers start that have no working folder.
     :raises ConfigError: a table has an unknown key or a value of the wrong kind.
     """
     configs: dict[str, EndpointConfig] = {}
     for spec in specs:
         endpoint_id, _, own_handler = spec.partition("=")
-        configs[endpoint_id] = replace(defaults, handler=own_handler or handler)
+        command = () if own_handler else defaults.command
+        configs[endpoint_id] = replace(defaults, handler=own_handler or handler, command=command)
     for endpoint_id, table in tables.items():
         base = configs.get(endpoint_id, replace(defaults, handler=handler))
-        configs[endpoint_id] = _with_table(base, endpoint_id, table)
+        configs[endpoint_id] = _with_table(base, endpoint_id, table, folder)
     return configs or {DEFAULT_ENDPOINT_ID: replace(defaults, handler=handler)}
 
 
@@ -77,6 +85,10 @@ def _truth(value: object) -> bool:
     return value
 
 
+def _command(value: object) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else _texts(value)
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError("it must be a list of strings")
@@ -92,6 +104,8 @@ def _variables(value: object) -> dict[str, str]:
 #: The keys of `[endpoints.ID]`: which field each sets, and how its value is read.
 _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "handler": ("handler", str),
+    "command": ("command", _command),
+    "workdir": ("workdir", str),
     "workers-min": ("workers_min", _whole_number),
     "workers-max": ("workers_max", _whole_number),
     "idle-timeout": ("idle_timeout_s", lambda value: duration_ms(str(value), "s") / 1000),
@@ -108,7 +122,7 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
 }
 
 
-def _with_table(base: EndpointConfig, endpoint_id: str, table: object) -> EndpointConfig:
+def _with_table(base: EndpointConfig, endpoint_id: str, table: object, folder: Path) -> EndpointConfig:
     place = f"[endpoints.{endpoint_id}]"
     if not isinstance(table, dict):
         raise ConfigError(f"{place} must be a table of settings")
@@ -122,6 +136,12 @@ def _with_table(base: EndpointConfig, endpoint_id: str, table: object) -> Endpoi
             fields[field] = read(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{place} {key} is {value!r}: {error}") from error
+    if "handler" in fields:
+        fields.setdefault("command", ())
+        if fields.get("workdir", base.workdir) is None:
+            fields["handler"] = from_folder(folder, fields["handler"])
+    elif "command" in fields:
+        fields["handler"] = None
     fields["worker_env"] = {**base.worker_env, **fields.get("worker_env", {})}
     return replace(base, **fields)
 
@@ -134,6 +154,8 @@ class ConfigFile:
     options: dict[str, Any]
     #: `[endpoints.ID]` tables.
     endpoints: dict[str, Any]
+    #: Where its paths start.
+    folder: Path
 
 
 def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
@@ -142,7 +164,7 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
     :raises ConfigError: it cannot be read, or has a key that sets nothing.
     """
     if path is None and not DEFAULT_FILE.is_file():
-        return ConfigFile({}, {})
+        return ConfigFile({}, {}, Path())
     path = path or DEFAULT_FILE
     try:
         content = tomllib.loads(path.read_text())
@@ -157,21 +179,35 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
         raise ConfigError(f"{path}: endpoints must be tables like [endpoints.my-endpoint]")
     options = {key.replace("-", "_"): value for key, value in content.items()}
     for table in (options, *(table for table in endpoints.values() if isinstance(table, dict))):
-        if isinstance(handler := table.get("handler"), str):
-            table["handler"] = _from_folder(path.parent, handler)
+        if isinstance(workdir := table.get("workdir"), str):
+            table["workdir"] = str((path.parent / workdir).absolute())
         if isinstance(python := table.get("python"), str) and "/" in python:
             table["python"] = str(path.parent / python)
     for name in options.keys() - set(known):
         hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
         raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")
-    return ConfigFile(options, endpoints)
+    if isinstance(command := options.get("command"), list):
+        options["command"] = shlex.join(map(str, command))
+    return ConfigFile(options, endpoints, path.parent)
 
 
-def _from_folder(folder: Path, handler: str) -> str:
-    """A handler of the file: its path starts where the file is. `module:function` is as it is."""
+def from_folder(folder: Path, handler: str) -> str:
+    """A handler whose path starts in a folder. `module:function` is as it is."""
     place, colon, function = handler.partition(".py:")
     is_path = colon or handler.endswith(".py")
     return str(folder / place) + colon + function if is_path else handler
+
+
+def work_in(folder: Path | None) -> None:
+    """Run in this folder from now on, and have workers run there; None stays.
+
+    :raises ConfigError: it is none.
+    """
+    if folder is None:
+        return
+    if problem := why_not_a_folder(folder):
+        raise ConfigError(f"workdir is {str(folder)!r}: {problem}")
+    os.chdir(folder)
 
 
 def worker_env() -> dict[str, str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -83,11 +83,14 @@ class RunpodEmulatorContainer(DockerContainer):
     def with_handler(self, path: str | PathLike[str], function: str | None = None) -> Self:
         """Serve a handler of this machine: a script, or a function in a file.
 
-        Its folder is mounted read-only, so neighbours that it imports are there too.
+        Its folder is mounted read-only, so neighbours that it imports are there too; workers run in it.
 
         :raises ConfigError: there is no such file.
         """
-        return self.with_env("EMULATOR_HANDLER", self._mounted(Path(path), function))
+        handler = self._mounted(Path(path), function)
+        return self.with_env("EMULATOR_HANDLER", handler).with_env(
+            "EMULATOR_WORKDIR", str(PurePosixPath(handler).parent)
+        )
 
     def with_endpoint(self, endpoint_id: str, **settings: Any) -> Self:
         """Serve an endpoint with settings of its own: those of `[endpoints.ID]` in docs/settings.md.

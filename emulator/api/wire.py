@@ -300,6 +300,10 @@ class EndpointSettings(_Control):
     scaler_value: int = 4
     cold_start_ms: int = 0
     flashboot: bool = False
+    #: What process workers run in place of a handler: a text, or its words.
+    command: str | list[str] = []
+    #: The folder workers run in; null is the emulator's own.
+    workdir: str | None = None
     python: str | None = None
     worker_env: dict[str, str] = {}
     worker_args: list[str] = []

@@ -27,6 +27,13 @@ def exec_(
     handler: Annotated[
         str | None, typer.Option("--handler", help="What the endpoint runs, as for serve.")
     ] = None,
+    worker_command: Annotated[
+        str | None,
+        typer.Option("--command", help="What worker processes run in place of a handler, as for serve."),
+    ] = None,
+    workdir: Annotated[
+        str | None, typer.Option("--workdir", help="The folder workers run in (default: this one).")
+    ] = None,
     endpoint: Annotated[
         list[str] | None,
         typer.Option("--endpoint", help="An endpoint's id, or ID=HANDLER; may be repeated."),
@@ -49,6 +56,8 @@ def exec_(
     """
     options = [
         *([handler] if handler else []),
+        *([f"--command={worker_command}"] if worker_command is not None else []),
+        *([f"--workdir={workdir}"] if workdir is not None else []),
         *(part for each in endpoint or () for part in ("--endpoint", each)),
         *(["--worker-kind", worker_kind.value] if worker_kind else []),
         *(["--clock", clock] if clock else []),

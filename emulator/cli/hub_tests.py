@@ -40,6 +40,7 @@ from emulator.hub_tests import (
     report_json,
     report_junit,
 )
+from emulator.settings import interpreter, work_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,15 @@ def hub_tests(
             f" default: the first of {', '.join(HANDLERS)}.",
         ),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--command", help="What to run in place of a handler, as for serve: 'python -m app.handler'."
+        ),
+    ] = None,
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", help="The folder to run it in (default: this one).")
+    ] = None,
     python: Annotated[
         str | None,
         typer.Option("--python", help="The interpreter of the worker (default: the emulator's own)."),
@@ -118,10 +128,16 @@ def hub_tests(
     try:
         path = file or _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
         tests = _selected(read_test_file(path), keyword)
-        source = handler or str(_first_of(HANDLERS, "handler", "name it with --handler"))
-        config = one_worker(source, WorkerKind.PROCESS, python, tests.env)
         if junit is not None:
+            junit = junit.absolute()
             _prepare(junit)
+        found = interpreter(python) if python else None
+        # Only now: the paths of the command line start where it was given.
+        work_in(workdir)
+        if handler is None and command is None:
+            handler = str(_first_of(HANDLERS, "handler", "name it with --handler, or give a --command"))
+        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command)
+        source = handler or command or ""
         for warning in tests.warnings:
             tell(f"warning: {warning}")
         session = _Session(tests.tests, fail_fast=fail_fast)

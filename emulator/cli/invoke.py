@@ -32,7 +32,7 @@ from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
 from emulator.core.status_body import status_body
 from emulator.hub_tests import BadTestFile, input_in, parse_json, read_json
-from emulator.settings import duration_ms
+from emulator.settings import duration_ms, interpreter, work_in
 from emulator.workers.loading import parts_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ _EXIT_CODES = {
 
 def invoke(
     handler: Annotated[
-        str,
+        str | None,
         typer.Argument(help="A script (handler.py) or a function (handler.py:function, module:function)."),
-    ],
+    ] = None,
     job_input: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +86,15 @@ def invoke(
             " with --python, else inline.",
         ),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--command", help="What to run in place of a handler, as for serve: 'python -m app.handler'."
+        ),
+    ] = None,
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", help="The folder to run it in (default: this one).")
+    ] = None,
     python: Annotated[
         str | None,
         typer.Option("--python", help="The interpreter of the process (default: the emulator's own)."),
@@ -105,10 +114,17 @@ def invoke(
     """
     configure_log(verbose=verbose)
     try:
-        kind = _kind(handler, worker_kind, python)
-        value = _input(job_input, handler)
+        if handler is None and command is None:
+            raise ConfigError("there is nothing to run: name a handler (handler.py), or give a --command")
         timeout_ms = _timeout_ms(timeout)
-        config = one_worker(handler, kind, python)
+        found = interpreter(python) if python else None
+        value = None if job_input is None else _input(job_input)
+        # Only now: the paths of the command line start where it was given.
+        work_in(workdir)
+        kind = _kind(handler, worker_kind, found)
+        if value is None:
+            value = _default_input(handler)
+        config = one_worker(handler, kind, found, command=command)
         with _own_stdout() as stdout:
             run = _Invocation(config, stdout, whole=whole, stream=stream, show_lines=not verbose)
             code = run_to_exit_code(lambda: run.run(value, timeout_ms))
@@ -189,7 +205,9 @@ class _Invocation:
         self._stdout.flush()
 
 
-def _kind(handler: str, asked: Literal["inline", "process"] | None, python: str | None) -> WorkerKind:
+def _kind(handler: str | None, asked: Literal["inline", "process"] | None, python: str | None) -> WorkerKind:
+    if handler is None:
+        return WorkerKind(asked or "process")
     place, function = parts_of(handler)
     if asked == "inline" and python is not None:
         raise ConfigError(
@@ -221,9 +239,7 @@ def _timeout_ms(text: str) -> int:
     return timeout_ms
 
 
-def _input(given: str | None, handler: str) -> Any:
-    if given is None:
-        return _default_input(handler)
+def _input(given: str) -> Any:
     if given == "@-":
         value = parse_json(sys.stdin.read(), "--input, from standard input")
     elif given.startswith("@"):
@@ -245,8 +261,8 @@ def _input(given: str | None, handler: str) -> Any:
     return value
 
 
-def _default_input(handler: str) -> Any:
-    place, _ = parts_of(handler)
+def _default_input(handler: str | None) -> Any:
+    place = "" if handler is None else parts_of(handler)[0]
     candidates = [Path(_TEST_INPUT)]
     if place.endswith(".py"):
         candidates.append(Path(place).parent / _TEST_INPUT)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.endpoint import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
@@ -250,14 +250,19 @@ async def job_runner(
 
 
 def one_worker(
-    handler: str, kind: WorkerKind, python: str | None, env: Mapping[str, str] | None = None
+    handler: str | None,
+    kind: WorkerKind,
+    python: str | None,
+    env: Mapping[str, str] | None = None,
+    command: str | None = None,
 ) -> EndpointConfig:
     """The endpoint for a few jobs in a row: one worker, which stays.
 
-    :raises ConfigError: there is no such interpreter.
+    :raises ConfigError: there is no such interpreter, or not exactly one of handler and command.
     """
     return EndpointConfig(
         handler=handler,
+        command=() if command is None else words_of(command),
         worker_kind=kind,
         workers_max=1,
         idle_timeout_s=_FOR_EVER_MS / 1000,

@@ -15,7 +15,7 @@ import typer
 
 from emulator.banner import banner
 from emulator.core.clock import clock_of
-from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.journal import ENTRIES_KEPT
 from emulator.core.scaling import ScalerType
@@ -24,11 +24,14 @@ from emulator.logs import LogFormat, configure_logging, log
 from emulator.reload import reloading
 from emulator.settings import (
     VARIABLE_PREFIX,
+    ConfigFile,
     duration_ms,
     endpoints_of,
+    from_folder,
     interpreter,
     read_config_file,
     unknown_variables,
+    work_in,
     worker_env,
 )
 
@@ -56,7 +59,7 @@ def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None
         name: [value] if isinstance(value, str) and getattr(known[name], "multiple", False) else value
         for name, value in file.options.items()
     }
-    context.obj = file.endpoints
+    context.obj = file
     return path
 
 
@@ -96,6 +99,18 @@ def serve(
             "Who runs the handler: processes, the emulator itself, or workers from elsewhere.",
         ),
     ] = WorkerKind.PROCESS,
+    command: Annotated[
+        str | None,
+        _option(
+            "--command",
+            "What worker processes run in place of a handler, as an image's CMD: 'python -m app.handler',"
+            " './start.sh', 'node worker.mjs'.",
+        ),
+    ] = None,
+    workdir: Annotated[
+        Path | None,
+        _option("--workdir", "The folder workers run in, as an image's WORKDIR (default: this one)."),
+    ] = None,
     python: Annotated[
         str | None, _option("--python", "The interpreter of worker processes (default: the emulator's own).")
     ] = None,
@@ -155,13 +170,24 @@ def serve(
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
     for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL"]):
         log.warning(warning)
+    file: ConfigFile = context.obj
+    nearness = {name: _nearness(context, name) for name in ("handler", "command")}
     if handler is not None and handler.startswith("-"):
         # After `serve --` the first argument stands where the handler would.
         worker_args = [handler, *(worker_args or ())]
-        handler = os.environ.get("EMULATOR_HANDLER") or context.lookup_default("handler")
+        handler, nearness["handler"] = os.environ.get("EMULATOR_HANDLER"), _VARIABLE
+        if not handler:
+            handler, nearness["handler"] = context.lookup_default("handler"), _FILE
+    if handler is not None and nearness["handler"] == _FILE and workdir is None:
+        handler = from_folder(file.folder, handler)
+    if nearness["handler"] < nearness["command"]:
+        handler = None
+    elif nearness["handler"] > nearness["command"]:
+        command = None
     try:
         defaults = EndpointConfig(
             worker_kind=worker_kind,
+            command=() if command is None else words_of(command),
             python=interpreter(python) if python else None,
             worker_env=worker_env(),
             worker_args=tuple(worker_args or ()),
@@ -175,8 +201,12 @@ def serve(
             scaler_value=scaler_value,
             cold_start_ms=duration_ms(cold_start, "ms"),
         )
+        folder = Path() if workdir else file.folder
+        endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
+        # Only now: the paths of the command line start where it was given.
+        work_in(workdir)
         emulator = Emulator(
-            endpoints_of(handler, endpoint or (), defaults, context.obj or {}),
+            endpoints,
             clock=clock_of(clock),
             api_keys=[key for key in api_key or () if key],
             auth=not no_auth,
@@ -185,17 +215,28 @@ def serve(
             journal_entries=journal_entries,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(emulator, host, port, reload=sys.stderr.isatty() if reload is None else reload))
+            reload = sys.stderr.isatty() if reload is None else reload
+            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
     except EmulatorError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool) -> None:
+#: How near a setting is to the user: a nearer one takes the place of another that says the same.
+_FILE, _VARIABLE = 1, 2
+_NEARNESS = {"DEFAULT_MAP": _FILE, "ENVIRONMENT": _VARIABLE, "COMMANDLINE": 3}
+
+
+def _nearness(context: typer.Context, name: str) -> int:
+    source = context.get_parameter_source(name)
+    return 0 if source is None else _NEARNESS.get(source.name, 0)
+
+
+async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None) -> None:
     stop = asyncio.Event()
     _on_stop_signals(stop.set)
     async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
-        typer.echo(banner(emulator, reload=reload))
+        typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
         # nor start for every few hundred objects of a job.
         gc.freeze()

@@ -88,7 +88,8 @@ class EmulatorClient:
         :param handler: a function, `"module:function"`, `"path.py"`, `"path.py:function"`; None answers by
             stubs (`endpoint.when`), and while there are none, as the mock worker does.
         :param clock: `real`, `frozen`, `auto` or `scaled:N`: a time of its own; None shares the emulator's.
-        :param settings: those of `EndpointConfig`, e.g. `workers_max=1, cold_start_ms=2000`.
+        :param settings: those of `EndpointConfig`, e.g. `workers_max=1, cold_start_ms=2000`, or
+            `command="node worker.mjs", worker_kind="process"`.
         :raises Refused: a setting is out of bounds, or the handler cannot be loaded.
         """
         made_id = endpoint_id or f"test-{secrets.token_hex(5)}"
@@ -97,6 +98,8 @@ class EmulatorClient:
             self._connection.in_process("the handler").create_endpoint(made_id, config, clock)
         else:
             given = {**settings, "handler": None if handler is None else str(handler), "clock": clock}
+            if given.get("workdir") is not None:
+                given["workdir"] = str(given["workdir"])
             self._connection.control("PUT", f"/endpoints/{made_id}", given)
         return self.endpoint(made_id)
 

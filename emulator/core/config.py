@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from emulator.core.errors import ConfigError
@@ -72,7 +74,12 @@ class EndpointConfig:
     python: str | None = None
     #: Variables of process workers, beyond those of the emulator and of wire.md 7.
     worker_env: Mapping[str, str] = field(default_factory=dict)
-    #: What follows the script on a process worker's command line.
+    #: What process workers run in place of a handler: the words of any command, or a text that is split into
+    #: words as a POSIX shell does. No shell runs it.
+    command: tuple[str, ...] = ()
+    #: The folder that workers run in, as the WORKDIR of an image; None is the emulator's own.
+    workdir: str | Path | None = None
+    #: What follows the script, or the command, on a process worker's command line.
     worker_args: tuple[str, ...] = ()
     #: Whether the SDK's own checks run when a process worker starts; they want the network, 4 GB of
     #: memory and 10 % of the disk (wire.md 7).
@@ -89,6 +96,16 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scaler_type", _scaler_type(self.scaler_type))
         object.__setattr__(self, "worker_kind", _worker_kind(self.worker_kind))
+        object.__setattr__(self, "command", words_of(self.command))
+        if self.command and self.handler is not None:
+            raise ConfigError(
+                f"there is a handler ({self.handler}) and a command ({shlex.join(self.command)}):"
+                " give one of them; arguments belong into the command"
+            )
+        if self.command and self.worker_kind is not WorkerKind.PROCESS:
+            raise ConfigError(
+                f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
+            )
         if self.workers_min < 0 or self.workers_max < 0:
             raise ConfigError("workers_min and workers_max cannot be negative")
         if self.workers_min > self.workers_max:
@@ -119,6 +136,22 @@ def _scaler_type(value: str) -> ScalerType:
         return ScalerType(value)
     except ValueError:
         raise ConfigError(f"scaler_type is {value!r}: it must be QUEUE_DELAY or REQUEST_COUNT") from None
+
+
+def words_of(command: str | Iterable[str]) -> tuple[str, ...]:
+    """The words of a command, as a POSIX shell splits them.
+
+    :raises ConfigError: a quote is open, or there is no program.
+    """
+    try:
+        words = tuple(shlex.split(command) if isinstance(command, str) else command)
+    except ValueError as error:
+        raise ConfigError(f"the command {command!r} cannot be split into words: {error}") from None
+    if not all(isinstance(word, str) and "\0" not in word for word in words):
+        raise ConfigError(f"the command {command!r} must be a text, or a list of words")
+    if not any(words[:1]) and (words or isinstance(command, str)):
+        raise ConfigError(f"the command {command!r} names no program")
+    return words
 
 
 def _worker_kind(value: str) -> WorkerKind:

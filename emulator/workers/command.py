@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from emulator.workers.handler import HandlerError
-from emulator.workers.loading import parts_of
+from emulator.workers.loading import no_such_file, parts_of
 from emulator.workers.own_state import own_state
+from emulator.workers.project import working_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from emulator.core.config import EndpointConfig
 
 _RUNNER = Path(__file__).with_name("runner.py")
+Kind: TypeAlias = Literal["script", "function", "command"]
 #: Production's limit for a worker's start, in s, and the variable that moves it.
 _INIT_TIMEOUT_S = 420.0
 _INIT_TIMEOUT = "RUNPOD_INIT_TIMEOUT"
@@ -31,59 +35,113 @@ _PING_INTERVAL_MS = 1_000
 class WorkerCommand:
     """How one endpoint's worker processes are started."""
 
-    #: How the handler is named in the banner and the log.
+    kind: Kind
+    #: How it is named in the banner and the log.
     name: str
     arguments: tuple[str, ...]
     #: Where they run.
     folder: Path
-    #: The handler's file; None for a module that is not in the project.
+    #: The handler's file; None for a command, and for a module that is not in the project.
     file: Path | None
-    #: The function that the runner calls; empty for a script, which takes its jobs by itself.
+    #: The function that the runner calls; empty for what takes its jobs by itself.
     function: str
+    #: Where Python first looks for what the handler imports; empty for a command.
+    import_folders: tuple[Path, ...]
+    #: The interpreter that is `python` to them.
+    python: str
+    #: Their PATH.
+    path: str
+    #: The variables that the user adds.
+    variables: Mapping[str, str]
 
     @classmethod
     def of(cls, config: EndpointConfig) -> WorkerCommand:
-        """The command for an endpoint's handler.
+        """The command for an endpoint's command, or for its handler.
 
-        :raises HandlerError: there is no such file, or the handler cannot be run in another process.
+        :raises HandlerError: there is no such file or folder, or the handler cannot be run elsewhere.
         """
-        source, python = config.handler, config.python or sys.executable
+        source, folder, python = config.handler, working_folder(config), config.python or sys.executable
+        path = _path_of(python, config.worker_env)
+
+        def running(
+            kind: Kind,
+            *words: str,
+            file: Path | None = None,
+            function: str = "",
+            import_folders: tuple[Path, ...] = (),
+        ) -> WorkerCommand:
+            return cls(
+                kind=kind,
+                name=shlex.join(config.command) or str(source),
+                arguments=(*words, *config.worker_args),
+                folder=folder,
+                file=file,
+                function=function,
+                import_folders=import_folders,
+                python=python,
+                path=path,
+                variables=config.worker_env,
+            )
+
+        if config.command:
+            return running("command", _program(config, python, path), *config.command[1:])
         if not isinstance(source, str | Path):
             raise HandlerError(
                 f"{source!r} cannot be run in a process of its own: name it, as in 'handler.py:function' or"
                 " 'module:function', or use worker_kind='inline'"
             )
         place, function = parts_of(source)
+        runner = (python, "-u", str(_RUNNER), f"{place}:{function}")
         if not place.endswith(".py"):
-            file = Path.cwd().joinpath(*place.split(".")).with_suffix(".py")
-            return cls(
-                name=str(source),
-                arguments=(python, "-u", str(_RUNNER), f"{place}:{function}", *config.worker_args),
-                folder=Path.cwd(),
-                file=file if file.is_file() else None,
+            module = folder.joinpath(*place.split(".")).with_suffix(".py")
+            return running(
+                "function",
+                *runner,
+                file=module if module.is_file() else None,
                 function=function,
+                import_folders=(folder,),
             )
-        file = Path(place).resolve()
+        file = folder / place
         if not file.is_file():
-            raise HandlerError(f"{place}: no such file (looked in {Path.cwd()})")
-        run = (str(_RUNNER), f"{file.name}:{function}") if function else (file.name,)
-        return cls(
-            name=str(source),
-            arguments=(python, "-u", *run, *config.worker_args),
-            folder=file.parent,
-            file=file,
-            function=function,
-        )
+            raise no_such_file(place, folder)
+        home = file.resolve().parent
+        if function:
+            return running("function", *runner, file=file, function=function, import_folders=(home, folder))
+        return running("script", python, "-u", place, file=file, import_folders=(home,))
 
     @property
     def is_script(self) -> bool:
-        """Whether it is run as it is."""
-        return not self.function
+        """Whether it is a Python file that is run as it is."""
+        return self.kind == "script"
 
     @property
-    def python(self) -> str:
-        """The interpreter."""
+    def program(self) -> str:
+        """What is started."""
         return self.arguments[0]
+
+
+def _program(config: EndpointConfig, python: str, path: str) -> str:
+    """The program of a command; a bare name that is nowhere is left as it is."""
+    program = config.command[0]
+    if program in ("python", "python3") and "PATH" not in config.worker_env:
+        program = python
+    if "/" in program:
+        return program
+    return shutil.which(program, path=path) or program
+
+
+def _path_of(python: str, variables: Mapping[str, str]) -> str:
+    """The PATH on which `python` is the workers' interpreter, unless the user gives them another."""
+    if "PATH" in variables:
+        return variables["PATH"]
+    path = os.environ.get("PATH", os.defpath)
+    interpreter, found = shutil.which(python, path=path), shutil.which("python", path=path)
+    if interpreter is None:
+        return path
+    folder = Path(interpreter).absolute().parent
+    if found is not None and Path(found).parent == folder:
+        return path
+    return os.pathsep.join(filter(None, (str(folder), path)))
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -97,8 +155,11 @@ class WorkerEnvironment:
     #: What the user adds; it beats all else.
     extra: dict[str, str]
     system_checks: bool
+    #: Their PATH, and the folder they run in.
+    path: str
+    folder: Path
     #: Where a worker may leave files, by its id; None when there is no such place.
-    folder_of: Callable[[str], Path | None]
+    state_folder: Callable[[str], Path | None]
 
     def init_timeout_s(self) -> float:
         """Seconds on the clock within which a worker must have asked for its first job."""
@@ -118,6 +179,8 @@ class WorkerEnvironment:
             "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
             **inherited,
             **checks,
+            "PATH": self.path,
+            "PWD": str(self.folder),
             "PYTHONUNBUFFERED": "1",
             "NO_PROXY": ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1,localhost,::1"))),
             "RUNPOD_AI_API_KEY": self.api_key,
@@ -131,7 +194,7 @@ class WorkerEnvironment:
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID{query}",
             **self.extra,
         }
-        return {**variables, **own_state(self.folder_of(worker_id), variables.get("PYTHONPATH"))}
+        return {**variables, **own_state(self.state_folder(worker_id), variables.get("PYTHONPATH"))}
 
 
 _WITHOUT_CHECKS = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true", "RUNPOD_SKIP_GPU_CHECK": "true"}

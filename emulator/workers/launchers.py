@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
 from emulator.workers.command import WorkerCommand, WorkerEnvironment
-from emulator.workers.handler import Handler
+from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.inline import InlineLauncher
-from emulator.workers.loading import forget_project, load_handler, parts_of
+from emulator.workers.loading import forget_project, load_handler
 from emulator.workers.mock_worker import mock_worker
 from emulator.workers.preflight import check_command, check_syntax
 from emulator.workers.process import ProcessLauncher
+from emulator.workers.project import project_of, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +29,7 @@ Launcher: TypeAlias = InlineLauncher | ProcessLauncher
 
 def worker_kind(config: EndpointConfig) -> WorkerKind:
     """Who really runs an endpoint's jobs: the built-in mock worker needs no process of its own."""
-    if config.handler is None and config.worker_kind is WorkerKind.PROCESS:
+    if config.handler is None and not config.command and config.worker_kind is WorkerKind.PROCESS:
         return WorkerKind.INLINE
     return config.worker_kind
 
@@ -36,9 +37,11 @@ def worker_kind(config: EndpointConfig) -> WorkerKind:
 def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
     """A launcher of workers in this process.
 
-    :raises HandlerError: the handler cannot be loaded.
+    :raises HandlerError: the handler cannot be loaded, or wants a working folder of its own.
     """
     source = endpoint.config.handler
+    if source is not None:
+        _check_folder(endpoint.config)
     if isinstance(source, Handler):
         handler = source
     else:
@@ -57,19 +60,26 @@ def process_launcher(
         api_key=api_key,
         extra=dict(config.worker_env),
         system_checks=config.system_checks,
-        folder_of=guard.folder_of,
+        path=command.path,
+        folder=command.folder,
+        state_folder=guard.folder_of,
     )
     return ProcessLauncher(
         command, environment, Gateway(endpoint), clock, guard, cold_start_ms=config.cold_start_ms
     )
 
 
-def project_of(config: EndpointConfig) -> Path | None:
-    """The folder of a handler and of what it imports from its project; None when it has none."""
-    if not isinstance(config.handler, str | Path):
-        return None
-    place, _ = parts_of(config.handler)
-    return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+def _check_folder(config: EndpointConfig) -> None:
+    """Refuse inline workers a folder of their own: a process has but one.
+
+    :raises HandlerError: see above.
+    """
+    folder = working_folder(config)
+    if config.workdir is not None and not folder.samefile(Path.cwd()):
+        raise HandlerError(
+            f"workdir is {str(config.workdir)!r}, and inline workers run in the emulator's own folder,"
+            f" {Path.cwd()}: use worker_kind 'process', or start the emulator there"
+        )
 
 
 def take_up_changes(launcher: Launcher, config: EndpointConfig, changed: Iterable[Path]) -> None:
@@ -78,12 +88,12 @@ def take_up_changes(launcher: Launcher, config: EndpointConfig, changed: Iterabl
     :raises HandlerError: it cannot be run; workers go on as they were.
     """
     if isinstance(launcher, ProcessLauncher):
-        if launcher.command.python == sys.executable:
+        if launcher.command.kind != "command" and launcher.command.python == sys.executable:
             for path in changed:
                 check_syntax(path)
         check_command(launcher.command)
         return
-    folder = project_of(config)
-    if folder is not None:
-        forget_project(folder)
+    project = project_of(config)
+    if project is not None:
+        forget_project(project.folder)
         launcher.replace_handler(load_handler(config.handler))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
+import shutil
 import sys
 import traceback
 from contextlib import contextmanager, suppress
@@ -11,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.relative_imports import relative_import_hint
 from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted, sdk_is_installed
 
 if TYPE_CHECKING:
@@ -64,18 +68,52 @@ def parts_of(source: str | Path) -> tuple[str, str]:
     if not place.endswith(".py") and not function:
         raise HandlerError(
             f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
+            + _as_command(text)
         )
     return place, function
+
+
+def _as_command(text: str) -> str:
+    """How to run what is no handler, but may well be run in production."""
+    suffix = Path(text).suffix
+    if " " in text or text.startswith("-"):
+        command = f"python {text}" if text.startswith("-") else text
+    elif suffix in (".js", ".mjs", ".cjs", ".ts", ".mts"):
+        command = f"node {text}"
+    elif suffix == ".sh" or "/" in text:
+        is_plain = suffix == ".sh" and not os.access(text, os.X_OK)
+        command = f"sh {text}" if is_plain else text if "/" in text else f"./{text}"
+    elif all(part.isidentifier() for part in text.split(".")):
+        command = shlex.quote(f"python -m {text}")
+        return f"; a module is run by --command {command}, its function is {text}:handler"
+    else:
+        return ""
+    return f"; any other program is run by --command {shlex.quote(command)}"
+
+
+def no_such_file(place: str, folder: Path) -> HandlerError:
+    """The error for a handler that is not in its working folder."""
+    problem = f"{place}: no such file (looked in {folder})"
+    for above in folder.parents:
+        # As a shell completes it for whoever stands above the working folder.
+        file = above / place
+        if file.is_file() and file.is_relative_to(folder):
+            problem += f"; paths start at the working folder: write {file.relative_to(folder)}"
+    if shutil.which(place.partition(" ")[0]) and " " in place:
+        problem += _as_command(place)
+    return HandlerError(problem)
 
 
 def _from_file(place: str, function: str, text: str) -> Handler:
     path = Path(place)
     if not path.is_file():
-        raise HandlerError(f"{place}: no such file (looked in {Path.cwd()})")
+        raise no_such_file(place, Path.cwd())
     sdk = SDKStandIn(start_ends_script=not function)
     module = ModuleType(path.stem if function else "__main__")
-    module.__file__ = str(path.resolve())
-    with _importable_from(path.resolve().parent), _as_program(text), sdk.installed(), _explained(text):
+    # As Python has it: a link's own place, while imports start where it points to.
+    module.__file__ = str(path.absolute())
+    folders = (path.resolve().parent, *([Path.cwd()] if function else []))
+    with _importable_from(*folders), _as_program(text), sdk.installed(), _explained(text):
         code = compile(path.read_bytes(), module.__file__, "exec")
         with _registered(module), suppress(ServerlessStarted):
             exec(code, module.__dict__)
@@ -115,15 +153,18 @@ def _named_function(module: ModuleType, function: str, text: str, sdk: SDKStandI
 
 
 @contextmanager
-def _importable_from(folder: Path) -> Iterator[None]:
+def _importable_from(folder: Path, *more: Path) -> Iterator[None]:
     """Make the handler's neighbours importable, and keep them so: it may import them later.
+
+    What is in `more` comes after them.
 
     A neighbour that has the name of another handler's is another module: production runs the two in images
     of their own. The other's is put aside while this handler loads.
     """
-    if str(folder) in sys.path:
-        sys.path.remove(str(folder))
-    sys.path.insert(0, str(folder))
+    for each in (*reversed(more), folder):
+        if str(each) in sys.path:
+            sys.path.remove(str(each))
+        sys.path.insert(0, str(each))
     namesakes = {name: module for name, module in sys.modules.items() if _is_namesake(module, folder)}
     for name in namesakes:
         del sys.modules[name]
@@ -180,7 +221,10 @@ def _explained(name: str) -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "runpod" and not sdk_is_installed():
             raise _missing_package(name, "runpod", error) from error
-        raise HandlerError(f"{name} failed to load:\n\n{_users_traceback(error)}") from error
+        shown = _users_traceback(error)
+        hint = relative_import_hint(shown.splitlines(), Path.cwd(), name.partition(".py:")[2])
+        told = "\n\n".join(filter(None, (f"{name} failed to load:", shown, hint)))
+        raise HandlerError(told) from error
     except SystemExit as error:
         raise HandlerError(
             f"{name} ended itself (exit code {error.code}) before it called runpod.serverless.start"

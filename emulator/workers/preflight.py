@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
+import shlex
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.workers.handler import HandlerError
@@ -13,7 +16,6 @@ from emulator.workers.sdk_stand_in import sdk_is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from emulator.workers.command import WorkerCommand
 
@@ -22,11 +24,14 @@ _PROBE_PATIENCE_S = 30
 
 
 def check_command(command: WorkerCommand) -> None:
-    """Refuse a handler that no worker could run.
+    """Refuse what no worker could run.
 
-    :raises HandlerError: its file is not Python, has no such function, never starts a worker, or needs a
-        package that the interpreter does not have.
+    :raises HandlerError: the handler's file is not Python, has no such function, never starts a worker, or
+        needs a package that the interpreter does not have; a command's program cannot be run.
     """
+    if command.kind == "command":
+        _check_program(command)
+        return
     if command.file is None:
         module, _, _ = command.name.rpartition(":")
         _need(command, module.partition(".")[0])
@@ -40,7 +45,7 @@ def check_command(command: WorkerCommand) -> None:
     imported = set(_imported(tree))
     if "runpod" in imported:
         _need(command, "runpod")
-    elif not any(_is_neighbour(command.folder, name) for name in imported):
+    elif not any(_is_neighbour(command, name) for name in imported):
         raise HandlerError(
             f"{command.name} never calls runpod.serverless.start({{'handler': …}}): add the call,"
             f" or name the function: {command.name}:handler"
@@ -114,8 +119,11 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
-def _is_neighbour(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.py").is_file() or (folder / name).is_dir()
+def _is_neighbour(command: WorkerCommand, name: str) -> bool:
+    """Whether a module is the user's own: beside the handler, or on the PYTHONPATH of the workers."""
+    added = command.variables.get("PYTHONPATH", os.environ.get("PYTHONPATH", "")).split(os.pathsep)
+    folders = (*command.import_folders, *(command.folder / each for each in added if each))
+    return any((folder / f"{name}.py").is_file() or (folder / name).is_dir() for folder in folders if name)
 
 
 def _need(command: WorkerCommand, package: str) -> None:
@@ -123,11 +131,8 @@ def _need(command: WorkerCommand, package: str) -> None:
 
     :raises HandlerError: see above.
     """
-    if package == "runpod" and command.python == sys.executable:
-        found = sdk_is_installed()
-    else:
-        found = _finds(command, package)
-    if not found:
+    at_once = package == "runpod" and command.python == sys.executable and sdk_is_installed()
+    if not at_once and not _finds(command, package):
         raise HandlerError(
             f"{command.name} needs the package {package!r}, which {command.python} does not have:"
             f" {command.python} -m pip install {package}"
@@ -142,13 +147,14 @@ def _finds(command: WorkerCommand, package: str) -> bool:
     """
     probe = (
         "import importlib.util, sys;"
-        " sys.path[0] = '';"
+        f" sys.path[:1] = {[str(folder) for folder in command.import_folders]!r};"
         f" sys.exit(importlib.util.find_spec({package!r}) is None)"
     )
     try:
         answer = subprocess.run(
             [command.python, "-c", probe],
             cwd=command.folder,
+            env={**os.environ, **command.variables},
             check=False,
             timeout=_PROBE_PATIENCE_S,
             capture_output=True,
@@ -156,3 +162,63 @@ def _finds(command: WorkerCommand, package: str) -> bool:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HandlerError(f"the interpreter {command.python} cannot be run: {error}") from error
     return answer.returncode == 0
+
+
+#: How much of a program tells what it is.
+_HEAD = 1024
+
+
+def _check_program(command: WorkerCommand) -> None:
+    """Refuse a command whose program cannot be started.
+
+    :raises HandlerError: see above.
+    """
+    program, name = command.program, f"the command {command.name}"
+    if "/" not in program:
+        near = f": write ./{program}" if (command.folder / program).is_file() else ""
+        raise HandlerError(
+            f"{name} cannot be run: there is no program {program!r} on the PATH of the workers"
+            + (near or _OF_A_SHELL)
+        )
+    file = command.folder / program
+    if not file.is_file():
+        raise HandlerError(f"{name} cannot be run: there is no program {file}")
+    by_name = shlex.join((_interpreter_for(program), program))
+    if not os.access(file, os.X_OK):
+        raise HandlerError(
+            f"{name} cannot be run: {program} is not executable: chmod +x {shlex.quote(program)},"
+            f" or run it by {by_name}"
+        )
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(_HEAD)
+    except OSError:
+        # It may be run without being read.
+        return
+    if problem := _problem_of(head):
+        raise HandlerError(f"{name} cannot be run: {program} {problem}, or run it by {by_name}")
+
+
+_OF_A_SHELL = (
+    ": no shell runs a command; what needs one is written sh -c '…', and a variable is given as"
+    " EMULATOR_WORKER_ENV_NAME=value"
+)
+
+
+def _problem_of(head: bytes) -> str:
+    """What keeps the system from running a file that begins so."""
+    if not head.startswith(b"#!"):
+        # A binary has zeros in its head.
+        return "" if b"\0" in head else "does not say what runs it: begin it with a line like #!/bin/sh"
+    line = head.partition(b"\n")[0]
+    if line.endswith(b"\r"):
+        return "has the line ends of Windows: save it with those of Unix"
+    words = line[2:].split()
+    if not words or not Path(os.fsdecode(words[0])).exists():
+        return f"is to be run by {os.fsdecode(line[2:].strip())!r}, which is not there: change its first line"
+    return ""
+
+
+def _interpreter_for(program: str) -> str:
+    suffix = Path(program).suffix
+    return {".py": "python", ".js": "node", ".mjs": "node", ".cjs": "node"}.get(suffix, "sh")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import NOT_KNOWN, end_group, end_strays
+from emulator.workers.relative_imports import relative_import_hint
 from emulator.workers.worker_output import WorkerOutput
 from emulator.workers.worker_watch import WorkerWatch
 
@@ -253,13 +254,18 @@ class ProcessLauncher:
             self._guard.forget(worker.id, NOT_KNOWN)
             if self._processes.get(worker.id) is worker:
                 del self._processes[worker.id]
-                self._gateway.crashed(worker.id, f"{self.command.python} cannot be started: {error}")
+                self._gateway.crashed(worker.id, self._why_not_started(error))
             return None
         worker.transport, process_id = transport, transport.get_pid()
         self._guard.watch(worker.id, process_id)
         if worker.ending:
             worker.kill()
         return process_id
+
+    def _why_not_started(self, error: Exception) -> str:
+        if not self.command.folder.is_dir():
+            return f"its working folder {self.command.folder} is gone"
+        return f"{self.command.program} cannot be started: {error}"
 
     def _reason(self, worker: WorkerProcess) -> str:
         assert worker.transport is not None
@@ -276,6 +282,10 @@ class ProcessLauncher:
                 " and never asked for a job: does the script call runpod.serverless.start({'handler': …})?"
                 f" To serve one of its functions, name it: {self.command.name}:handler"
             )
+        elif code == 0 and self.command.kind == "command" and not self._gateway.is_up(worker.id):
+            reason += " and never asked for a job: a command must stay for as long as its worker is to live"
+        if hint := relative_import_hint(worker.last_errors, self.command.folder, self.command.function):
+            reason += f": {hint}"
         if quoted := worker.last_errors:
             reason += "; it wrote: " + " | ".join(quoted)
         return reason

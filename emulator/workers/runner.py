@@ -320,7 +320,11 @@ def _load_function(source: str) -> Callable[[dict[str, Any]], Any]:
     place, _, name = source.rpartition(":")
     sys.path[0] = os.getcwd()
     if place.endswith(".py"):
-        module = _load_file(Path(place).resolve(), Path(place).stem)
+        path = Path(place).resolve()
+        if str(path.parent) != sys.path[0]:
+            # First, as Python has it for a script.
+            sys.path.insert(0, str(path.parent))
+        module = _load_file(path, path.stem)
     else:
         module = importlib.import_module(place)
     function = getattr(module, name, None)

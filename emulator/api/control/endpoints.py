@@ -51,7 +51,7 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go."""
         fields = settings.model_dump(exclude_unset=True)
         clock = fields.pop("clock", None)
-        if fields.get("handler") is None:
+        if fields.get("handler") is None and not fields.get("command"):
             fields.pop("worker_kind", None)
         try:
             config = replace(EndpointConfig(), **fields)
