@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def tests_of(module: ModuleType, fixture: str) -> dict[str, object]:
+def asking_for(module: ModuleType, fixture: str) -> dict[str, object]:
     """Its tests that ask for a fixture: here they get the one below."""
     tests = {name: test for name, test in vars(module).items() if name.startswith("test_")}
     return {name: test for name, test in tests.items() if fixture in inspect.signature(test).parameters}
 
 
-globals().update(tests_of(test_behaviour, "workers"))
-globals().update(tests_of(test_own_state, "python"))
+globals().update(asking_for(test_behaviour, "workers"))
+globals().update(asking_for(test_own_state, "python"))
 folder = test_own_state.folder
 
 
