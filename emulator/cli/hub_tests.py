@@ -129,8 +129,8 @@ def hub_tests(
         path = file or _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
         tests = _selected(read_test_file(path), keyword)
         if junit is not None:
-            junit = junit.absolute()
             _prepare(junit)
+            junit = junit.absolute()
         found = interpreter(python) if python else None
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)

@@ -204,17 +204,31 @@ async def test_the_sdks_own_checks_can_be_left_on(project):
         assert set(found.values()) == {None}
 
 
-async def test_a_function_runs_in_its_files_folder_with_the_arguments_it_is_given(project):
+async def test_a_function_runs_where_the_emulator_does_with_its_arguments(project, tmp_path_factory):
     async with processes(project, "arguments", worker_args=("--model", "tiny")) as client:
         assert (await client.runsync())["output"] == [
-            ["--model", "tiny"], str(project), str(project), "handlers"
+            ["--model", "tiny"], os.getcwd(), str(project), "handlers"
         ]  # fmt: skip
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    async with processes(project, "arguments", workdir=elsewhere) as client:
+        assert (await client.runsync())["output"] == [[], str(elsewhere), str(project), "handlers"]
 
 
 async def test_a_module_runs_where_the_emulator_does(project, monkeypatch):
+    async with served("handlers:arguments", worker_kind="process", workdir=str(project)) as client:
+        assert (await client.runsync())["output"] == [[], str(project), str(project), "handlers"]
     monkeypatch.chdir(project)
     async with served("handlers:arguments", worker_kind="process") as client:
         assert (await client.runsync())["output"] == [[], str(project), str(project), "handlers"]
+
+
+async def test_inline_workers_have_no_folder_of_their_own(project, monkeypatch):
+    emulator = Emulator({"ep": EndpointConfig(handler=lambda job: 1, workdir=project)})
+    with pytest.raises(HandlerError, match="inline workers run in the emulator's own folder"):
+        await emulator.start()
+    monkeypatch.chdir(project)
+    async with served(lambda job: os.getcwd(), workdir=project) as client:
+        assert (await client.runsync())["output"] == str(project)
 
 
 async def test_a_worker_that_was_started_here_may_send_another_key(project):

@@ -40,7 +40,7 @@ def test_a_script_is_run_as_it_is(folder):
         # The table's arguments are those of the command line where it has none of its own.
         assert served.post("/v2/ep/runsync", {"input": 1})["output"] == {
             "model": "tiny",
-            "cwd": str(folder / "project"),
+            "cwd": str(folder),
             "name": "__main__",
             "given": "table",
             "own": "table",

@@ -83,6 +83,7 @@ def test_a_function_is_named_by_its_file(engine, tmp_path):
         (made,) = engine.created
     assert made.spec["Image"] == "emulator-of-mine:3"
     assert made.variables["EMULATOR_HANDLER"] == "/handlers/handler.py:twice"
+    assert made.variables["EMULATOR_WORKDIR"] == "/handlers"
     assert list(made.spec["ExposedPorts"]) == ["9321/tcp"]
 
 

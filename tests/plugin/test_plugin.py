@@ -183,6 +183,53 @@ def test_a_failed_test_tells_what_happened_to_its_jobs(run, pytester):
     assert "very secret" not in "".join(path.read_text() for path in kept.iterdir())
 
 
+def test_paths_start_at_the_rootdir_wherever_pytest_is_started(pytester, run, monkeypatch):
+    pytester.makeini("[pytest]")
+    pytester.makepyfile(**{
+        "src/utils": "X = 3",
+        "src/handler": """
+            import os, utils
+            def run(job):
+                return [utils.X, os.getcwd()]
+        """,
+    })  # fmt: skip
+    below = pytester.mkdir("below")
+    (below / "test_it.py").write_text(
+        """
+import os
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(__file__))
+
+@pytest.mark.emulator(handler="src/handler.py:run")
+def test_inline(endpoint):
+    assert endpoint.runsync({"a": 1})["output"] == [3, os.getcwd()]
+
+@pytest.mark.emulator(handler="src/handler.py:run", worker_kind="process")
+def test_process(endpoint, make_endpoint):
+    assert endpoint.runsync({"a": 1})["output"] == [3, ROOT]
+    other = make_endpoint(handler="handler.py:run", workdir="src")
+    assert other.runsync({"a": 1})["output"] == [3, os.path.join(ROOT, "src")]
+
+@pytest.mark.emulator(command=["sh", "-c", "pwd; sleep 600"], workdir="below", worker_kind="process")
+def test_command(endpoint, emulator):
+    endpoint.submit({"a": 1})
+    while not (workers := emulator.control("GET", "/workers")["workers"]):
+        pass
+    lines = next(emulator.follow(f"/workers/{workers[-1]['id']}/logs"))
+    assert lines["text"] == os.path.join(ROOT, "below")
+
+def test_refused(make_endpoint):
+    with pytest.raises(Exception, match="inline workers run in the emulator's own folder"):
+        make_endpoint(handler="src/handler.py:run", workdir=os.path.join(ROOT, "src"))
+    with pytest.raises(Exception, match="it must be 'process'"):
+        make_endpoint(command="sh x.sh")
+"""
+    )
+    monkeypatch.chdir(below)
+    run("").assert_outcomes(passed=4)
+
+
 def test_tests_are_isolated_under_xdist(run):
     result = run(
         """
