@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import emulator
+from tests.cli.forks import run_in_fork
 from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -32,15 +33,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "emulator", *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return run_in_fork(arguments, folder, environment(**variables))
 
 
 class Serving:
