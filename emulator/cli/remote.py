@@ -29,6 +29,8 @@ _FAILED = frozenset({"FAILED", "CANCELLED"})
 _TIMED_OUT = "TIMED_OUT"
 #: Real seconds from one look at a job that is waited for to the next.
 _LOOK_S = 1.0
+#: Real seconds after which it is said what a job waits for that will yet get it.
+_PATIENCE_S = 3.0
 
 Url = Annotated[
     str | None,
@@ -77,7 +79,8 @@ def status(
             _see_through(job, duration_ms(timeout, "s") / 1000, as_json)
             return
         view = job.view
-        _print(view, as_json, "\n".join([f"{view['status']}  {job.id}", *job.timeline]))
+        waiting = [f"waiting: {view['waiting_for']}"] if view["waiting_for"] else []
+        _print(view, as_json, "\n".join([f"{view['status']}  {job.id}", *job.timeline, *waiting]))
         _exit_as(view["status"])
 
 
@@ -93,11 +96,14 @@ def jobs(
         found = emulator.control("GET", "/jobs", limit=str(limit), **_given(endpoint=endpoint, status=only))
         rows = [
             (job["id"], job["endpoint"], job["status"], _ms(job["delay_ms"]), _ms(job["execution_ms"]),
-             _short(job["error"] or job["output"]))
+             _short(job["error"] or job["output"] or job["waiting_for"]))
             for job in found["jobs"]
         ]  # fmt: skip
         titles = ("job", "endpoint", "status", "delay", "execution", "output or error")
-        _print(found, as_json, _table(titles, rows))
+        # What they wait for, in full: what is to be done about it comes last.
+        endless = {job["waiting_for"] for job in found["jobs"] if job["waits_endlessly"]}
+        told = [f"waiting: {waiting_for}" for waiting_for in sorted(endless)]
+        _print(found, as_json, "\n".join([_table(titles, rows), *told]))
 
 
 def cancel(
@@ -307,9 +313,17 @@ def _see_through(job: JobClient, timeout_s: float, as_json: bool) -> None:
     view = job.view
     with _progress(job) as show:
         left_s = timeout_s
+        told: set[str] = set()
         while view["status"] in ("IN_QUEUE", "IN_PROGRESS"):
+            waiting = f": {view['waiting_for']}" if view["waiting_for"] else ""
             if left_s <= 0:
-                _fail(f"job {job.id} is {view['status']} after {timeout_s:g} s", EXIT_TIMED_OUT)
+                _fail(f"job {job.id} is {view['status']} after {timeout_s:g} s{waiting}", EXIT_TIMED_OUT)
+            if waiting and (view["waits_endlessly"] or timeout_s - left_s >= _PATIENCE_S):
+                # Of what will yet end, the first that is seen will do.
+                what = waiting if view["waits_endlessly"] else ""
+                if what not in told:
+                    typer.echo(f"job {job.id} waits{waiting}", err=True)
+                told.add(what)
             show(view)
             view = job.look_again(min(left_s, _LOOK_S))
             left_s -= _LOOK_S
