@@ -470,19 +470,21 @@ class Emulator:
         return endpoint
 
     def _on_event(self, endpoint: Endpoint, event: Event) -> None:
+        old_news = False
         if isinstance(event, JobMoved):
             if event.job.webhook is not None:
                 self._webhooks.on_job_moved(event.job, endpoint)
             if event.job.status is JobStatus.IN_QUEUE:
                 self._queue_watch.job_came()
+        elif isinstance(event, WorkerMoved | WorkerWrote):
+            old_news = endpoint.pool.is_old_news(event)
         if isinstance(event, WorkerWrote):
             self._logs.add(event)
         else:
             self._logs.notify()
             self.journal.on_event(event)
         endpoint.clock.nudge()
-        is_old_news = isinstance(event, WorkerMoved | WorkerWrote) and endpoint.pool.is_old_news(event)
-        log_event(event, old_news=is_old_news)
+        log_event(event, old_news=old_news)
         if self._listener is not None:
             self._listener(event)
 
