@@ -14,16 +14,19 @@ from emulator.core.clock import Clock, clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
 from emulator.core.errors import ConfigError, EmulatorError, EndpointNotFound
-from emulator.core.events import JobMoved, WorkerWrote
+from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote
 from emulator.core.faults import Faults
+from emulator.core.job import JobStatus
 from emulator.core.journal import ENTRIES_KEPT, Journal
 from emulator.core.worker_logs import WorkerLogs
 from emulator.logs import log_event
+from emulator.queue_watch import QueueWatch
 from emulator.serving import Serving
 from emulator.sinks import Sinks
 from emulator.webhooks import Webhooks
 from emulator.workers.command import WorkerCommand
 from emulator.workers.guard import Guard
+from emulator.workers.handler import HandlerError
 from emulator.workers.launchers import (
     inline_launcher,
     process_launcher,
@@ -33,10 +36,10 @@ from emulator.workers.launchers import (
 from emulator.workers.preflight import check_command
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of
+from emulator.workers.start_failure import headline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -112,6 +115,7 @@ class Emulator:
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
+        self._queue_watch = QueueWatch(self._endpoints)
         #: Of the endpoints that start workers; those with process workers have one while they are served.
         self._launchers: dict[str, Launcher] = {}
         self._commands: dict[str, WorkerCommand] = {}
@@ -176,18 +180,26 @@ class Emulator:
         }
         return {endpoint_id: project for endpoint_id, project in projects.items() if project is not None}
 
-    def reload(self, endpoint_id: str, changed: Iterable[Path] = ()) -> None:
+    def reload(self, endpoint_id: str) -> bool:
         """Have workers with the handler's present code take over; jobs that run end on the old code.
 
-        `changed` are the files whose syntax is to be checked first.
+        Returns whether a worker with the new code is being started; none is while no job asks for one.
 
-        :raises HandlerError: the code cannot be loaded; the old code goes on serving.
+        :raises HandlerError: the code cannot be loaded. Workers that are up with the old code go on serving;
+            no process is started before the code has changed to something that can be.
         :raises EndpointNotFound: there is no such endpoint.
         """
         endpoint = self.endpoint(endpoint_id)
-        if (launcher := self._launchers.get(endpoint_id)) is not None:
-            take_up_changes(launcher, endpoint.config, changed)
-            endpoint.reload()
+        launcher = self._launchers.get(endpoint_id)
+        if launcher is None:
+            return False
+        try:
+            take_up_changes(launcher, endpoint.config)
+        except HandlerError as error:
+            if isinstance(launcher, ProcessLauncher):
+                endpoint.hold(headline(str(error)))
+            raise
+        return endpoint.reload()
 
     @property
     def url(self) -> str:
@@ -304,6 +316,7 @@ class Emulator:
         """End the workers, answer those who wait, and give webhook calls in flight two seconds."""
         for endpoint in self._endpoints.values():
             endpoint.close()
+        self._queue_watch.close()
         for endpoint_id, launcher in self._launchers.items():
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint_id, left)
@@ -458,15 +471,21 @@ class Emulator:
         return endpoint
 
     def _on_event(self, endpoint: Endpoint, event: Event) -> None:
-        if isinstance(event, JobMoved) and event.job.webhook is not None:
-            self._webhooks.on_job_moved(event.job, endpoint)
+        old_news = False
+        if isinstance(event, JobMoved):
+            if event.job.webhook is not None:
+                self._webhooks.on_job_moved(event.job, endpoint)
+            if event.job.status is JobStatus.IN_QUEUE:
+                self._queue_watch.job_came()
+        elif isinstance(event, WorkerMoved | WorkerWrote):
+            old_news = endpoint.pool.is_old_news(event)
         if isinstance(event, WorkerWrote):
             self._logs.add(event)
         else:
             self._logs.notify()
             self.journal.on_event(event)
         endpoint.clock.nudge()
-        log_event(event)
+        log_event(event, old_news=old_news)
         if self._listener is not None:
             self._listener(event)
 

@@ -48,17 +48,19 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     uvicorn_log.setLevel(logging.WARNING)
 
 
-def log_event(event: Event) -> None:
-    """Write one line for something that happened."""
+def log_event(event: Event, *, old_news: bool = False) -> None:
+    """Write one line for something that happened; `old_news` was told before, of another worker or
+    another try: it is for those who want every detail.
+    """
     if isinstance(event, JobMoved):
         if log.isEnabledFor(logging.INFO) or event.job.status is JobStatus.FAILED:
             _log_job(event)
     elif isinstance(event, WorkerMoved):
         if log.isEnabledFor(logging.INFO) or event.lost:
-            _log_worker(event)
+            _log_worker(event, old_news)
     elif isinstance(event, WorkerWrote):
         if log.isEnabledFor(logging.INFO):
-            _log_line(event)
+            _log_line(event, old_news)
     elif isinstance(event, FaultFired):
         _log_fault(event)
     else:
@@ -86,7 +88,7 @@ def _log_job(event: JobMoved) -> None:
     log.log(level, "%s job %s %s%s", event.endpoint_id, job.id, steps, details, extra={"fields": fields})
 
 
-def _log_worker(event: WorkerMoved) -> None:
+def _log_worker(event: WorkerMoved, old_news: bool) -> None:
     fields = {
         "event": "worker", "endpoint": event.endpoint_id, "worker_id": event.worker_id,
         "from": event.before, "to": event.after, "reason": event.reason, "clock_ms": event.at_ms,
@@ -94,12 +96,12 @@ def _log_worker(event: WorkerMoved) -> None:
     after = "gone" if event.after is None else event.after
     steps = after if event.before is None else f"{event.before} → {after}"
     reason = f": {event.reason}" if event.reason else ""
-    level = logging.WARNING if event.lost else logging.INFO
+    level = logging.DEBUG if old_news else logging.WARNING if event.lost else logging.INFO
     told = f"{event.endpoint_id} worker {event.worker_id} {steps}{reason}"
     log.log(level, "%s", told, extra={"fields": fields})
 
 
-def _log_line(event: WorkerWrote) -> None:
+def _log_line(event: WorkerWrote, old_news: bool) -> None:
     line = event.line
     fields = {
         "event": "output", "endpoint": event.endpoint_id, "worker_id": event.worker_id,
@@ -108,7 +110,7 @@ def _log_line(event: WorkerWrote) -> None:
     job = f" job {event.job_id}" if event.job_id else ""
     text = line.text.rstrip().replace("\n", "\n    ")
     log.log(
-        _SDK_LEVELS.get(line.level or "", logging.INFO),
+        logging.DEBUG if old_news else _SDK_LEVELS.get(line.level or "", logging.INFO),
         "%s worker %s%s │ %s",
         event.endpoint_id, event.worker_id, job, text,
         extra={"fields": fields},
@@ -138,7 +140,9 @@ def _log_notice(event: Notice) -> None:
     whose = (
         f" job {event.job_id}" if event.job_id else f" worker {event.worker_id}" if event.worker_id else ""
     )
-    log.log(level, "%s%s: %s", event.endpoint_id, whose, event.message, extra={"fields": fields})
+    # What is about the endpoint itself names it.
+    told = f"{event.endpoint_id}{whose}: {event.message}" if whose else event.message
+    log.log(level, "%s", told, extra={"fields": fields})
 
 
 def _for_a_person(error: str, limit: int = 2_000) -> str:

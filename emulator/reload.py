@@ -14,6 +14,7 @@ from emulator.workers.handler import HandlerError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from emulator.core.endpoint import Endpoint
     from emulator.emulator import Emulator
     from emulator.workers.project import Project
 
@@ -75,12 +76,23 @@ def _take_up(emulator: Emulator, projects: dict[str, Project], changed: set[Path
             continue
         names = ", ".join(sorted(str(path.relative_to(project.folder)) for path in files))
         try:
-            emulator.reload(endpoint_id, files)
+            is_starting = emulator.reload(endpoint_id)
         except HandlerError as error:
-            log.error("%s: %s changed and was not taken up, the old code goes on serving: %s",
-                      endpoint_id, names, error)  # fmt: skip
+            log.error(
+                "%s: %s changed and was not taken up, %s: %s",
+                endpoint_id, names, _who_serves(emulator.endpoint(endpoint_id)), error,
+            )  # fmt: skip
         else:
-            log.info("%s: %s changed: new workers run the new code", endpoint_id, names)
+            what = (
+                "starting a worker with the new code" if is_starting else "the next worker runs the new code"
+            )
+            log.info("%s: %s changed: %s", endpoint_id, names, what)
+
+
+def _who_serves(endpoint: Endpoint) -> str:
+    if endpoint.pool.is_up or not endpoint.pool.starts.broken_code:
+        return "the old code goes on serving"
+    return "no worker is left; jobs wait until it is fixed"
 
 
 def _too_wide() -> set[Path]:

@@ -265,6 +265,8 @@ class Workers(_Control):
     """All workers of all endpoints."""
 
     workers: list[WorkerView]
+    #: Per endpoint whose workers do not start, why.
+    obstacles: dict[str, str]
 
 
 class LogLine(_Control):
@@ -322,6 +324,8 @@ class EndpointView(_Control):
     workers_max: int
     clock: str
     own_clock: bool
+    #: Why no worker starts, in a sentence; null when one can, as far as is known.
+    obstacle: str | None
     health: EndpointHealth
 
 
@@ -377,6 +381,10 @@ class JobView(_Control):
     delay_ms: int | None
     execution_ms: int | None
     sync: bool
+    #: Why it is IN_QUEUE still, in a sentence; null when it is not.
+    waiting_for: str | None
+    #: That does not end by itself: somebody has to do something.
+    waits_endlessly: bool
 
 
 class JobsView(_Control):

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -47,7 +47,7 @@ def doctor(
 ) -> None:
     """Look at what the emulator needs: Python, the SDK, the port, proxies. Exits with 1 if it cannot run."""
     port = port or _port_of(os.environ.get(f"{VARIABLE_PREFIX}URL", "")) or _DEFAULT_PORT
-    findings = [_python(), _sdk(), _port(port), _base_url(port), _proxy(), _docker()]
+    findings = [_python(), _sdk(), *_port(port), _base_url(port), _proxy(), _docker()]
     if as_json:
         typer.echo(json.dumps({"version": __version__, "findings": [asdict(each) for each in findings]}))
     else:
@@ -84,22 +84,36 @@ def _sdk() -> Finding:
         )
 
 
-def _port(port: int) -> Finding:
+def _port(port: int) -> list[Finding]:
     from emulator.client import EmulatorClient
     from emulator.core.errors import EmulatorError
 
     url = f"http://127.0.0.1:{port}"
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) != 0:
-            return Finding("port", True, f"{port} is free: no emulator serves there")
+            return [Finding("port", True, f"{port} is free: no emulator serves there")]
     try:
         with EmulatorClient(url) as emulator:
             served = emulator.control("GET", "/endpoints")["endpoints"]
     except EmulatorError:
-        return Finding(
-            "port", False, f"{port} is used by something else", "stop it, or serve on another port (--port)"
-        )
-    return Finding("port", True, f"an emulator serves at {url}: {', '.join(each['id'] for each in served)}")
+        return [
+            Finding(
+                "port",
+                False,
+                f"{port} is used by something else",
+                "stop it, or serve on another port (--port)",
+            )
+        ]
+    names = ", ".join(each["id"] for each in served)
+    return [Finding("port", True, f"an emulator serves at {url}: {names}"), _workers(served)]
+
+
+def _workers(endpoints: list[dict[str, Any]]) -> Finding:
+    """Whether workers start, as far as the emulator has tried."""
+    if obstacles := [each["obstacle"] for each in endpoints if each["obstacle"]]:
+        return Finding("workers", False, "; ".join(obstacles))
+    up = sum(each["health"]["workers"][state] for each in endpoints for state in ("idle", "running"))
+    return Finding("workers", True, f"{up} up; they are started when a job comes")
 
 
 def _base_url(port: int) -> Finding:

@@ -17,7 +17,7 @@ from emulator.core.job_error import explained
 from emulator.settings import VARIABLE_PREFIX, duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from emulator.client import EmulatorClient, JobClient
 
@@ -27,8 +27,11 @@ EXIT_UNREACHABLE = 3
 EXIT_TIMED_OUT = 4
 _FAILED = frozenset({"FAILED", "CANCELLED"})
 _TIMED_OUT = "TIMED_OUT"
+_NOT_ENDED = frozenset({"IN_QUEUE", "IN_PROGRESS"})
 #: Real seconds from one look at a job that is waited for to the next.
 _LOOK_S = 1.0
+#: Real seconds after which it is said what a job waits for that will yet get it.
+_PATIENCE_S = 3.0
 
 Url = Annotated[
     str | None,
@@ -77,7 +80,8 @@ def status(
             _see_through(job, duration_ms(timeout, "s") / 1000, as_json)
             return
         view = job.view
-        _print(view, as_json, "\n".join([f"{view['status']}  {job.id}", *job.timeline]))
+        waiting = [f"waiting: {view['waiting_for']}"] if view["waiting_for"] else []
+        _print(view, as_json, "\n".join([f"{view['status']}  {job.id}", *job.timeline, *waiting]))
         _exit_as(view["status"])
 
 
@@ -93,11 +97,14 @@ def jobs(
         found = emulator.control("GET", "/jobs", limit=str(limit), **_given(endpoint=endpoint, status=only))
         rows = [
             (job["id"], job["endpoint"], job["status"], _ms(job["delay_ms"]), _ms(job["execution_ms"]),
-             _short(job["error"] or job["output"]))
+             _short(job["error"] or job["output"] or job["waiting_for"]))
             for job in found["jobs"]
         ]  # fmt: skip
         titles = ("job", "endpoint", "status", "delay", "execution", "output or error")
-        _print(found, as_json, _table(titles, rows))
+        # What they wait for, in full: what is to be done about it comes last.
+        endless = {job["waiting_for"] for job in found["jobs"] if job["waits_endlessly"]}
+        told = [f"waiting: {waiting_for}" for waiting_for in sorted(endless)]
+        _print(found, as_json, "\n".join([_table(titles, rows), *told]))
 
 
 def cancel(
@@ -305,14 +312,23 @@ def _job(emulator: EmulatorClient, job_id: str) -> JobClient:
 def _see_through(job: JobClient, timeout_s: float, as_json: bool) -> None:
     """Wait for the end of a job, showing how it gets on; print its output, exit as it ended."""
     view = job.view
-    with _progress(job) as show:
+    with _progress(job) as (show, say):
         left_s = timeout_s
-        while view["status"] in ("IN_QUEUE", "IN_PROGRESS"):
-            if left_s <= 0:
-                _fail(f"job {job.id} is {view['status']} after {timeout_s:g} s", EXIT_TIMED_OUT)
+        said: set[str] = set()
+        while view["status"] in _NOT_ENDED and left_s > 0:
+            waiting_for = view["waiting_for"]
+            if waiting_for and (view["waits_endlessly"] or timeout_s - left_s >= _PATIENCE_S):
+                # Of what will yet end, the first that is seen will do.
+                what = waiting_for if view["waits_endlessly"] else ""
+                if what not in said:
+                    say(f"job {job.id} waits: {waiting_for}")
+                said.add(what)
             show(view)
             view = job.look_again(min(left_s, _LOOK_S))
             left_s -= _LOOK_S
+    if view["status"] in _NOT_ENDED:
+        why = f": {view['waiting_for']}" if view["waiting_for"] else ""
+        _fail(f"job {job.id} is {view['status']} after {timeout_s:g} s{why}", EXIT_TIMED_OUT)
     if as_json:
         typer.echo(json.dumps(view))
     elif view["error"] is not None:
@@ -325,20 +341,24 @@ def _see_through(job: JobClient, timeout_s: float, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(job: JobClient) -> Iterator[Any]:
-    """Shows a job's state on a terminal, and nothing elsewhere."""
+def _progress(job: JobClient) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[str], None]]]:
+    """To show a job's state with, on a terminal, and to say something beside it, on standard error."""
     if not sys.stderr.isatty():
-        yield lambda view: None
+        yield lambda view: None, lambda said: typer.echo(said, err=True)
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(f"job {job.id}") as shown:
+    console = Console(stderr=True)
+    with console.status(f"job {job.id}") as shown:
 
         def show(view: dict[str, Any]) -> None:
             progress = f"  {_short(view['output'])}" if view["output"] is not None else ""
             shown.update(f"job {job.id}  {view['status']}{progress}")
 
-        yield show
+        def say(said: str) -> None:
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+        yield show, say
 
 
 def _exit_as(status: str) -> None:

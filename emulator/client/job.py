@@ -56,12 +56,13 @@ class JobClient:
     def wait(self, timeout_s: float = 30.0) -> JobClient:
         """Wait, in real time, for its end; returns the job.
 
-        :raises TimeoutError: it has not ended by then; says what has happened so far.
+        :raises TimeoutError: it has not ended by then; says what it waits for and what has happened so far.
         """
         found = self.look_again(timeout_s)
         if found["status"] not in _TERMINAL:
+            why = found["waiting_for"] or self._clock_hint()
             raise TimeoutError(
-                f"job {self.id} is {found['status']} after {timeout_s:g} s: {self._clock_hint()}\n"
+                f"job {self.id} is {found['status']} after {timeout_s:g} s: {why}\n"
                 + "\n".join(self.timeline)
             )
         return self

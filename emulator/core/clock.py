@@ -145,6 +145,11 @@ class Clock:
             return "frozen"
         return "real" if self._rate == 1 else f"scaled:{self._rate:g}"
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing more happens before somebody moves time: it is frozen, and nothing is executed."""
+        return self._rate == 0 and not self._is_executing()
+
     def now_ms(self) -> int:
         """The emulated time, ms since the epoch."""
         if self._rate == 0:

@@ -93,9 +93,16 @@ class Endpoint:
         self.pool.close()
         self.release_waiters()
 
-    def reload(self) -> None:
-        """The handler's code has changed: have workers with the new code take over."""
-        self.pool.swap()
+    def reload(self) -> bool:
+        """The handler's code has changed: have workers with the new code take over.
+
+        Returns whether one is being started; without a worker and a job that waits there is no need yet.
+        """
+        return self.pool.swap()
+
+    def hold(self, reason: str) -> None:
+        """The handler's code has changed, and no worker can run it: start none before it is reloaded."""
+        self.pool.hold(reason)
 
     def release_waiters(self) -> None:
         """Answer everyone who waits, be it for a job to end or to come."""

@@ -242,7 +242,9 @@ class Gateway:
     def complain(self, worker_id: str, complaint: str) -> None:
         """The worker says that it is unfit for work."""
         if (worker := self._pool.get(worker_id)) is not None:
-            self._endpoint.notice("warning", complaint, worker_id=worker_id)
+            if worker.external or self.is_up(worker_id):
+                # Of one that does not start it is told with its end.
+                self._endpoint.notice("warning", complaint, worker_id=worker_id)
             self._pool.complain(worker, complaint)
 
     def just_delivered(self, worker_id: str) -> list[str]:

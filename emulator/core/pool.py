@@ -12,17 +12,19 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from emulator.core.errors import WorkerGone
-from emulator.core.events import FaultFired, WorkerMoved
+from emulator.core.events import FaultFired, Notice, WorkerMoved
 from emulator.core.faults import Faults, Point
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
+from emulator.core.starts import Starts
 from emulator.core.worker import Worker, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     from emulator.core.clock import Clock
     from emulator.core.config import EndpointConfig
-    from emulator.core.events import Event
+    from emulator.core.events import Event, WorkerWrote
     from emulator.core.job import Job
     from emulator.core.queue import JobQueue
     from emulator.core.takers import Takers
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from emulator.core.worker import WorkerLauncher
 
 _ON_ITS_WAY = frozenset({WorkerState.INITIALIZING, WorkerState.THROTTLED})
+_UP = frozenset({WorkerState.IDLE, WorkerState.RUNNING})
 #: A crashed worker is started again after 1 s, then 2 s, 4 s … up to this.
 RESTART_DELAY_MAX_MS = 60_000
 
@@ -54,6 +57,8 @@ class WorkerPool:
         self._takers = takers
         self._emit = emit
         self._faults = faults
+        #: Whether its workers can start.
+        self.starts = Starts(endpoint_id)
         self._launcher: WorkerLauncher | None = None
         self._workers: dict[str, Worker] = {}
         #: Kept warm after their idle timeout (flashboot); to everyone else they are gone.
@@ -70,6 +75,7 @@ class WorkerPool:
     def open(self, launcher: WorkerLauncher | None) -> None:
         """Start the workers that are always up, and others when they are wanted."""
         self._launcher = launcher
+        self.starts.begin()
         self.adjust()
 
     def close(self) -> list[Job]:
@@ -111,7 +117,12 @@ class WorkerPool:
         ):
             raise WorkerGone
         if worker.state in (WorkerState.INITIALIZING, WorkerState.UNHEALTHY):
+            if not worker.external and self.starts.code_is_new:
+                # While the new code had not been up, whoever was up ran the older one.
+                worker.replaces = [each for each in self if each.state in _UP and not each.external]
+            told = self.starts.came_up(external=worker.external)
             self._set_state(worker, WorkerState.IDLE, "ready")
+            self._notice("info", told)
             self._watch_idleness(worker)
             self._relieve_replaced(worker)
         return worker
@@ -126,6 +137,11 @@ class WorkerPool:
     def running(self) -> int:
         """How many workers hold a job."""
         return sum(worker.state is WorkerState.RUNNING for worker in self)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a worker is up that could take a job, now or when it comes free."""
+        return bool(self._parked) or any(worker.state in _UP and not worker.retiring for worker in self)
 
     def is_executing(self) -> bool:
         """Whether a worker starts or runs a job in real time, which the clock cannot see."""
@@ -157,6 +173,7 @@ class WorkerPool:
             return
         if worker.retiring:
             self.end(worker, worker.retiring)
+            self._tell_if_none_is_left()
             self.adjust()
             return
         worker.state = WorkerState.IDLE
@@ -177,15 +194,27 @@ class WorkerPool:
         if worker.external:
             self.remove(worker, reason, lost=True)
             return
-        if worker.replaces:
-            self.remove(worker, f"the older code goes on serving: {reason}", lost=True)
+        was_up = worker.state in _UP
+        older_serves = any(
+            self.get(each.id) is each and each.state in _UP and not each.retiring for each in worker.replaces
+        )
+        if worker.state is WorkerState.INITIALIZING:
+            self._notice("warning", self.starts.failed(reason, older_serves=older_serves))
+        if older_serves or self.starts.broken_code:
+            why = "the older code goes on serving" if older_serves else "not started again with broken code"
+            self.remove(worker, f"{why}: {reason}", lost=True)
+            if was_up:
+                self._tell_if_none_is_left()
             return
+        worker.replaces = []
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
         worker.crashes += 1
         self._forget_work(worker)
         self._takers.dismiss(worker)
         before, worker.state = worker.state, WorkerState.UNHEALTHY
         self._tell(worker, before, worker.state, f"restarting in {delay_ms} ms: {reason}", lost=True)
+        if was_up:
+            self._tell_if_none_is_left()
         worker.restart_timer = self._clock.call_later(delay_ms, "worker restart", self._restart, worker)
 
     def end(self, worker: Worker, reason: str, *, kill: bool = False) -> None:
@@ -221,17 +250,43 @@ class WorkerPool:
         if worker.external and worker.state is WorkerState.IDLE:
             self._set_state(worker, WorkerState.UNHEALTHY, complaint)
 
-    def swap(self) -> None:
-        """The handler's code is new: start a worker with it. Once it is up, the others go as they come free;
-        if it does not come up, they stay.
+    def swap(self) -> bool:
+        """The handler's code is new: start a worker with it, if any is wanted. Once it is up, those with
+        older code go as they come free; if it does not come up, they stay.
+
+        Returns whether one is being started.
         """
+        self.starts.code_changed()
         self._drop_parked()
-        for worker in list(self):
-            if worker.replaces:
-                self.end(worker, "the code has changed again", kill=True)
+        self._end_starting("the code has changed again")
         older = [worker for worker in self if not worker.external]
         if older and self._launcher is not None:
             self._start_one(replaces=older)
+        else:
+            self.adjust()
+        return any(worker.state in _ON_ITS_WAY for worker in self)
+
+    def hold(self, reason: str) -> None:
+        """The handler's code is new and broken: start no worker before it changes again. Those that are up
+        with older code go on.
+        """
+        self.starts.code_broke(reason)
+        self._end_starting("its code is broken")
+
+    def _end_starting(self, reason: str) -> None:
+        """End the workers that are not up: what they would run is not the code as it is now."""
+        for worker in list(self):
+            if not worker.external and worker.state not in _UP:
+                self.end(worker, reason, kill=True)
+
+    def is_old_news(self, event: WorkerMoved | WorkerWrote) -> bool:
+        """Whether it is about one more worker that does not start, after that has been told of another."""
+        if not self.starts.failure:
+            return False
+        if isinstance(event, WorkerMoved):
+            return event.before not in _UP and event.after not in _UP
+        worker = self._workers.get(event.worker_id)
+        return worker is not None and worker.state not in _UP
 
     def forget_parked(self, worker_id: str) -> None:
         """A parked worker has died."""
@@ -249,6 +304,8 @@ class WorkerPool:
         """Start the workers that are wanted now; arm a timer for when another may be."""
         if self._launcher is None or len(self._workers) >= self._config.workers_max:
             return
+        if self.starts.broken_code and not self._parked:
+            return
         config = self._config
         wanted = wanted_workers(
             self._demand(),
@@ -257,7 +314,7 @@ class WorkerPool:
             workers_min=config.workers_min,
             workers_max=config.workers_max,
         )
-        while len(self._workers) < wanted:
+        while len(self._workers) < wanted and (self._parked or not self.starts.broken_code):
             self._start_one()
         if config.scaler_type is ScalerType.QUEUE_DELAY and self._overdue_timer is None:
             self._arm_overdue_timer()
@@ -382,10 +439,12 @@ class WorkerPool:
         if self._clock.now_ms() < worker.idle_since_ms + int(self._config.idle_timeout_s * 1000):
             self._arm_idle_timer(worker)
         elif len(self._workers) > self._config.workers_min:
-            if self._config.flashboot:
+            # With new code that has not been up yet, it is the older code that would be parked.
+            if self._config.flashboot and not self.starts.code_is_new:
                 self._park(worker)
             else:
                 self.end(worker, f"idle for {self._config.idle_timeout_s:g} s")
+                self._tell_if_none_is_left()
             # A worker that is slow to ask again may leave a job waiting.
             self.adjust()
 
@@ -399,6 +458,15 @@ class WorkerPool:
         worker.stop_signals.clear()
         worker.stop_called.notify()
         worker.missing = frozenset()
+
+    def _tell_if_none_is_left(self) -> None:
+        """The last worker with older code has gone, and none can start with the new."""
+        if self.starts.obstacle and not self.is_up:
+            self._notice("warning", f"no worker is left, jobs wait: {self.starts.obstacle}")
+
+    def _notice(self, level: Any, message: str) -> None:
+        if message:
+            self._emit(Notice(self._endpoint_id, level, message, self._clock.now_ms()))
 
     def _add(self, worker: Worker, reason: str) -> None:
         self._workers[worker.id] = worker
@@ -420,6 +488,8 @@ class WorkerPool:
     ) -> None:
         worker.reason = reason
         now_ms = self._clock.now_ms()
+        if after is WorkerState.INITIALIZING:
+            worker.starting_ms = now_ms
         self._emit(WorkerMoved(self._endpoint_id, worker.id, before, after, reason, now_ms, lost))
 
 

@@ -108,6 +108,10 @@ class JobQueue:
         self._stalled_jobs.add(job)
         self._stalled.append(job)
 
+    def is_stalled(self, job: Job) -> bool:
+        """Whether nobody is given the job before `release`."""
+        return job in self._stalled_jobs
+
     def release(self, job: Job) -> bool:
         """Put a stalled job at the end; False when it is stalled no more."""
         if job not in self._stalled_jobs:

@@ -60,8 +60,8 @@ class Worker:
     __slots__ = (
         "afflictions", "complaint", "crashes", "external", "given_twice", "id", "idle_since_ms",
         "idle_timer", "jobs", "last_error", "last_job_id", "missing", "ping_timer", "polls", "reason",
-        "replaces", "restart_timer", "retiring", "since_ms", "state", "stop_called", "stop_signals",
-        "stopping", "takes", "unparked",
+        "replaces", "restart_timer", "retiring", "since_ms", "starting_ms", "state", "stop_called",
+        "stop_signals", "stopping", "takes", "unparked",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
@@ -73,6 +73,8 @@ class Worker:
         self.reason = ""
         #: When it was first started, or came.
         self.since_ms = now_ms
+        #: When its last start began.
+        self.starting_ms = now_ms
         #: What it said was wrong with it before it ended (a failed fitness check).
         self.complaint = ""
         #: The jobs it holds.

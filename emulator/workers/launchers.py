@@ -10,6 +10,7 @@ from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
 from emulator.workers.command import WorkerCommand, WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.imported_files import imported_files
 from emulator.workers.inline import InlineLauncher
 from emulator.workers.loading import forget_project, load_handler
 from emulator.workers.mock_worker import mock_worker
@@ -18,8 +19,6 @@ from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of, working_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from emulator.core.clock import Clock
     from emulator.core.endpoint import Endpoint
     from emulator.workers.guard import Guard
@@ -82,16 +81,19 @@ def _check_folder(config: EndpointConfig) -> None:
         )
 
 
-def take_up_changes(launcher: Launcher, config: EndpointConfig, changed: Iterable[Path]) -> None:
+def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
     """Have the workers that are started from now on run the code as it is now.
 
-    :raises HandlerError: it cannot be run; workers go on as they were.
+    :raises HandlerError: it cannot be run. Inline workers go on running what was loaded; a process that is
+        started would fail.
     """
     if isinstance(launcher, ProcessLauncher):
-        if launcher.command.kind != "command" and launcher.command.python == sys.executable:
-            for path in changed:
+        command = launcher.command
+        if command.file is not None and command.python == sys.executable:
+            # A file that is half written and that nobody imports is no reason to start nothing.
+            for path in imported_files(command.file, command.import_folders):
                 check_syntax(path)
-        check_command(launcher.command)
+        check_command(command)
         return
     project = project_of(config)
     if project is not None:

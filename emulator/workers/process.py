@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import NOT_KNOWN, end_group, end_strays
-from emulator.workers.relative_imports import relative_import_hint
+from emulator.workers.start_failure import ending, quoted, start_failure
 from emulator.workers.worker_output import WorkerOutput
 from emulator.workers.worker_watch import WorkerWatch
 
@@ -31,8 +31,6 @@ _STOP_PATIENCE_S = 5.0
 _KILL_PATIENCE_S = 2.0
 #: Real seconds for the last output of a process that has ended.
 _LAST_OUTPUT_S = 0.5
-#: How much of what a worker wrote last is quoted as the reason of its end.
-_LINES_QUOTED = 5
 _T = TypeVar("_T")
 
 
@@ -69,9 +67,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         return None if transport is None or self.exited.is_set() else transport.get_pid()
 
     @property
-    def last_errors(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         """The last lines of its standard error."""
-        return [line.strip() for line in self._outputs[2].last_lines if line.strip()][-_LINES_QUOTED:]
+        return list(self._outputs[2].last_lines)
 
     def end(self, patience_s: float) -> None:
         """SIGTERM, and after `patience_s` real seconds SIGKILL for it and all it has started."""
@@ -272,23 +270,9 @@ class ProcessLauncher:
         if worker.crash_reason:
             return worker.crash_reason
         code = worker.transport.get_returncode() or 0
-        reason = f"its process ended with exit code {code}"
-        if code < 0:
-            name = _signal_name(-code)
-            reason = f"its process was killed by {name}"
-            reason += " (was it out of memory?)" if name == "SIGKILL" else ""
-        elif code == 0 and self.command.is_script and not self._gateway.is_up(worker.id):
-            reason += (
-                " and never asked for a job: does the script call runpod.serverless.start({'handler': …})?"
-                f" To serve one of its functions, name it: {self.command.name}:handler"
-            )
-        elif code == 0 and self.command.kind == "command" and not self._gateway.is_up(worker.id):
-            reason += " and never asked for a job: a command must stay for as long as its worker is to live"
-        if hint := relative_import_hint(worker.last_errors, self.command.folder, self.command.function):
-            reason += f": {hint}"
-        if quoted := worker.last_errors:
-            reason += "; it wrote: " + " | ".join(quoted)
-        return reason
+        if self._gateway.is_up(worker.id):
+            return ending(code) + quoted(worker.last_lines)
+        return start_failure(self.command, code, worker.last_lines)
 
 
 async def _see_through(starting: asyncio.Future[_T]) -> _T:
@@ -299,10 +283,3 @@ async def _see_through(starting: asyncio.Future[_T]) -> _T:
         except asyncio.CancelledError:
             if starting.cancelled():
                 raise
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

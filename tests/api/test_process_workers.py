@@ -11,6 +11,7 @@ import pytest
 
 from emulator import Emulator, EndpointConfig, HandlerError, VirtualClock
 from tests.api.client import KEY, emulated, served
+from tests.api.log_lines import log_lines
 from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
@@ -279,7 +280,7 @@ async def test_code_that_is_not_python_is_refused_and_the_old_goes_on(project):
         before = await client.runsync("one")
         (project / "handlers.py").write_text("def talking(job:\n")
         with pytest.raises(HandlerError, match="was never closed"):
-            client.emulator.reload("ep", [project / "handlers.py"])
+            client.emulator.reload("ep")
         assert (await client.runsync("two"))["workerId"] == before["workerId"]
 
 
@@ -342,3 +343,20 @@ async def test_a_function_that_is_not_there_is_named_before_anything_starts(proj
     )
     with pytest.raises(HandlerError, match="there is no other in it; it defines: arguments, dying"):
         await emulator.start()
+
+
+async def test_a_worker_that_starts_again_is_told_and_the_endpoint_is_ready(project):
+    (project / "needs.py").write_text("import late_neighbour\ndef handler(job):\n    return 1\n")
+    with log_lines() as log:
+        async with served(f"{project}/needs.py:handler", worker_kind="process") as client:
+            job_id = await client.run()
+            await log.logged("no worker of 'ep' starts: ModuleNotFoundError")
+            status, body = await control(client, "/ready")
+            assert (status, body["ready"]) == (503, False)
+            assert "No module named 'late_neighbour'" in body["reasons"][0]
+            (project / "late_neighbour.py").touch()
+            await client.clock.advance(60_000)
+            assert (await client.ended(job_id))["status"] == "COMPLETED"
+            assert "workers of 'ep' start again" in log.lines
+            assert await control(client, "/ready") == (200, {"ready": True})
+            assert (await control(client, f"/jobs/{job_id}"))[1]["waiting_for"] is None

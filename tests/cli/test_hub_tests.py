@@ -185,7 +185,7 @@ def test_a_worker_that_does_not_start_is_an_error_of_the_first_test(project):
     write(project / "tests.json", [{"input": "a"}, {"input": "b"}])
     ended = hub_test(project, "--junit", "out.xml")
     table = rows(ended.stdout)
-    assert table["test 1"] == ["error", "the worker did not start: its process ended with exit code 1"]
+    assert table["test 1"] == ["error", "the worker did not start: RuntimeError: no model (mine.py, line 1)"]
     assert table["test 2"] == ["skipped", "the worker did not start"]
     assert "RuntimeError: no model" in ended.stderr
     assert ElementTree.parse(project / "out.xml").getroot()[0].get("errors") == "1"

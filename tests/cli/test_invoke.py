@@ -279,7 +279,9 @@ def test_a_handler_that_does_not_load_shows_where(project, kind):
     assert "AttributeError: module 'os' has no attribute 'no_such_thing'" in ended.stderr
     assert 'broken.py", line 2' in ended.stderr
     assert ended.stderr.count("Traceback") == 1
-    said = "broken.py:handler failed to load" if kind == "inline" else "the worker did not start: its process"
+    said = (
+        "broken.py:handler failed to load" if kind == "inline" else "the worker did not start: AttributeError"
+    )
     assert f"error: {said}" in ended.stderr
     assert (ended.stdout, ended.returncode) == ("", 2)
 

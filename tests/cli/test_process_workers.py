@@ -91,6 +91,7 @@ def test_a_script_that_ends_by_itself_is_explained(folder):
         while served.get("/v2/local/health")["workers"]["unhealthy"] == 0:
             assert served.process.poll() is None
         [worker] = served.get("/_emulator/workers")["workers"]
+        assert "no worker of 'local' starts: its process ended with exit code 0 and never" in served.log
         assert "its process ended with exit code 0 and never asked for a job" in worker["reason"]
         assert "To serve one of its functions, name it: ends.py:handler" in worker["reason"]
         assert "│ all done" in served.log
@@ -146,6 +147,79 @@ def test_saved_code_is_taken_up_and_what_cannot_be_loaded_is_not(folder, kind):
             assert served.post("/v2/local/runsync", {"input": 1})["output"] == "second"
         save(folder / "main.py", "def handler(job):\n    return 'third'\n")
         assert set(answer_until(served, "third")) <= {"second", "third"}
+
+
+def test_code_that_is_broken_when_no_worker_is_left_is_not_started(folder):
+    (folder / "parts.py").write_text("ANSWER = 'first'\n")
+    good = "import parts\ndef handler(job):\n    return parts.ANSWER\n"
+    (folder / "main.py").write_text(good)
+    with serving(folder, "main.py:handler", "--reload", "--no-rate-limits") as served:
+        # Until its watch is set up, a save is not seen: it is repeated.
+        while "main.py changed: the next worker runs the new code" not in served.log:
+            save(folder / "main.py", good)
+        # What nobody imports may be as it likes.
+        save(folder / "notes.py", "def (\n")
+        while "notes.py changed" not in served.log:
+            assert served.process.poll() is None
+        save(folder / "parts.py", "ANSWER = (\n")
+        while "parts.py changed and was not taken up" not in served.log:
+            assert served.process.poll() is None
+        assert "notes.py changed: the next worker runs the new code" in served.log
+        assert (
+            "parts.py changed and was not taken up, no worker is left; jobs wait until it is fixed"
+            in served.log
+        )
+        job = served.post("/v2/local/run", {"input": 1})
+        sentence = (
+            "no worker of 'local' is started until its code is fixed:"
+            " parts.py failed to load: SyntaxError: '(' was never closed (parts.py, line 1)"
+        )
+        assert served.get(f"/_emulator/jobs/{job['id']}")["waiting_for"] == sentence
+        assert served.get("/_emulator/ready") == {"ready": False, "reasons": [sentence]}
+        # The file that was saved is fine: the other is still broken.
+        save(folder / "main.py", good + "\n")
+        while "main.py changed and was not taken up" not in served.log:
+            assert served.process.poll() is None
+        assert served.get("/_emulator/workers")["workers"] == []
+        save(folder / "parts.py", "ANSWER = 'mended'\n")
+        assert served.get(f"/v2/local/status-sync/{job['id']}?wait=300000")["output"] == "mended"
+        assert "parts.py changed: starting a worker with the new code" in served.log
+        assert "the new code of 'local' serves" in served.log
+
+
+@pytest.mark.parametrize("idle_timeout", ["1h", "1s"])
+def test_new_code_that_does_not_start_is_told_with_what_serves(folder, idle_timeout):
+    good = "def handler(job):\n    return 'good'\n"
+    (folder / "main.py").write_text(good)
+    arguments = ["main.py:handler", "--reload", "--no-rate-limits", "--idle-timeout", idle_timeout]
+    with serving(folder, *arguments) as served:
+        while "main.py changed" not in served.log:
+            save(folder / "main.py", good)
+        assert served.post("/v2/local/runsync", {"input": 1})["output"] == "good"
+        if idle_timeout == "1s":
+            while served.get("/v2/local/health")["workers"]["idle"]:
+                assert served.process.poll() is None
+        save(folder / "main.py", "import no_such_package\n" + good)
+        failure = f"No module named 'no_such_package': {sys.executable} -m pip install no_such_package"
+        if idle_timeout == "1h":
+            while "does not start, the older code goes on serving: ModuleNotFoundError" not in served.log:
+                assert served.process.poll() is None
+            assert served.post("/v2/local/runsync", {"input": 1})["output"] == "good"
+        else:
+            while served.log.count("main.py changed: the next worker runs the new code") < 1:
+                assert served.process.poll() is None
+            job = served.post("/v2/local/run", {"input": 1})
+            while "no worker of 'local' starts: ModuleNotFoundError" not in served.log:
+                assert served.process.poll() is None
+            assert "goes on serving" not in served.log
+            assert served.get("/_emulator/ready")["ready"] is False
+        assert failure in served.log
+        save(folder / "main.py", good)
+        while "the new code of 'local' serves" not in served.log.rpartition(failure)[2]:
+            assert served.process.poll() is None
+        if idle_timeout == "1s":
+            ended = served.get(f"/v2/local/status-sync/{job['id']}?wait=300000")
+            assert ended["output"] == "good"
 
 
 def test_code_is_reloaded_on_a_terminal_and_not_elsewhere(folder):

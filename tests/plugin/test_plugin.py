@@ -230,6 +230,28 @@ def test_refused(make_endpoint):
     run("").assert_outcomes(passed=4)
 
 
+def test_a_job_that_no_worker_takes_is_reported_with_why(run, pytester):
+    pytester.makepyfile(needs="import no_such_package\ndef handler(job):\n    return 1\n")
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.emulator(handler="needs.py:handler", worker_kind="process")
+        def test_waiting(endpoint):
+            job = endpoint.submit({"n": 1})
+            endpoint.journal.wait({"to": "unhealthy"}, kind="pool", timeout_s=60)
+            job.wait(timeout_s=0.1)
+        """
+    )
+    result.assert_outcomes(failed=1)
+    sentence = (
+        "no worker of 'test-.*' starts: ModuleNotFoundError: No module named 'no_such_package': .* -m pip"
+    )
+    result.stdout.re_match_lines_random(
+        [f"E +TimeoutError: job .* is IN_QUEUE after 0.1 s: {sentence}.*", f"  waiting: {sentence}.*"]
+    )
+
+
 def test_tests_are_isolated_under_xdist(run):
     result = run(
         """

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from emulator.api.wire import Health, NotReady, Ready, ResetCounts
+from emulator.core.waiting import why_not_ready
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def add_basics(router: APIRouter, controls: Controls) -> None:
 
     @router.get("/ready", response_model=Ready, responses={503: {"model": NotReady}})
     async def ready() -> Ready | JSONResponse:
-        """Whether every endpoint can run jobs."""
-        if reasons := controls.not_ready():
+        """Whether every endpoint can run jobs; one whose workers do not start cannot."""
+        unready = (why_not_ready(endpoint) for endpoint in controls.endpoints.values())
+        if reasons := controls.not_ready() or [reason for reason in unready if reason]:
             return JSONResponse({"ready": False, "reasons": reasons}, 503)
         return Ready(ready=True)
 

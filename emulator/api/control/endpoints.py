@@ -105,5 +105,6 @@ def _view(controls: Controls, endpoint: Endpoint) -> EndpointView:
         workers_max=config.workers_max,
         clock=endpoint.clock.mode,
         own_clock=endpoint.clock is not controls.clock,
+        obstacle=endpoint.pool.starts.obstacle or None,
         health=EndpointHealth.model_validate(endpoint.health()),
     )

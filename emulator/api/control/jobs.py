@@ -14,6 +14,7 @@ from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.wire import JobsView, JobView, JobWait, Timeline
 from emulator.core.job import JobStatus
 from emulator.core.journal import timeline
+from emulator.core.waiting import wait_of
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
@@ -66,6 +67,7 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
 
 def _view(endpoint: Endpoint, job: Job) -> bytes:
     """A `JobView` as JSON text."""
+    wait = wait_of(endpoint, job)
     return object_of(
         {
             "id": job.id,
@@ -81,6 +83,8 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "delay_ms": job.delay_ms,
             "execution_ms": job.execution_ms,
             "sync": job.sync,
+            "waiting_for": None if wait is None else wait.told,
+            "waits_endlessly": wait is not None and wait.endless,
         },
         input=json_of(lambda: job.input),
         policy=json_of(lambda: json.loads(job.body).get("policy")),

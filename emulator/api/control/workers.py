@@ -31,13 +31,18 @@ def add_workers(router: APIRouter, controls: Controls) -> None:
 
     @router.get("/workers")
     async def workers() -> Workers:
-        """The workers of all endpoints."""
+        """The workers of all endpoints, and why those of an endpoint do not start."""
         return Workers(
             workers=[
                 _worker_view(controls, endpoint_id, worker)
                 for endpoint_id, endpoint in controls.endpoints.items()
                 for worker in endpoint.pool
-            ]
+            ],
+            obstacles={
+                endpoint_id: endpoint.pool.starts.obstacle
+                for endpoint_id, endpoint in controls.endpoints.items()
+                if endpoint.pool.starts.obstacle
+            },
         )
 
     @router.get("/workers/{worker_id}", responses={404: {"model": ControlErrorBody}})
