@@ -162,7 +162,9 @@ def test_endpoints_have_commands_of_their_own(project):
         assert answer(served, "one")["argv"][1:] == ["own"]
         assert answer(served, "two")["argv"][1:] == ["all"]
         assert answer(served, "three") == 1
-        assert answer(served, "four")["file"] == "below"
+        below = answer(served, "four")
+        assert below["file"] == "below"
+        assert below["cwd"] == below["pwd"] == str(project / "below")
 
 
 def test_what_a_command_has_started_ends_with_it(project):
