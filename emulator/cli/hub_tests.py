@@ -58,7 +58,7 @@ _VERDICTS = {
     End.COMPLETED: Verdict.PASSED,
     End.FAILED: Verdict.FAILED,
     End.TIMED_OUT: Verdict.TIMED_OUT,
-    End.NOT_STARTED: Verdict.ERROR,
+    End.NOT_TAKEN: Verdict.ERROR,
 }
 _STYLES = {
     Verdict.PASSED: "green",
@@ -168,15 +168,18 @@ class _Session:
                 else:
                     tell(f"test {number}/{len(self._tests)}: {_printable(test.name)}")
                     result = await self._result(runner, test, config.execution_timeout_ms)
-                    skipped_because = self._stops_at(result)
+                    skipped_because = self._stops_at(result, runner)
                 self.results.append(result)
             self.took_ms = runner.clock.now_ms() - began_ms
         return _exit_code(self.results)
 
-    def _stops_at(self, result: HubResult) -> str:
+    def _stops_at(self, result: HubResult, runner: JobRunner) -> str:
         """Why the tests after this one are not tried; empty when they are."""
         if result.verdict is Verdict.ERROR:
-            return "the worker did not start"
+            if not runner.has_had_worker:
+                return "the worker did not start"
+            if self.results and self.results[-1].verdict is Verdict.ERROR:
+                return "no worker took the two tests before"
         if self._fail_fast and result.verdict is not Verdict.PASSED:
             return f"{result.test.name!r} did not pass (--fail-fast)"
         return ""
@@ -199,7 +202,7 @@ class _Session:
             # The list grows until the worker has ended: the last lines are read late.
             printed=self._printed[job.id],
         )
-        if outcome.end is End.NOT_STARTED:
+        if outcome.end is End.NOT_TAKEN:
             result.job, result.printed = None, self._printed_by_worker
         elif outcome.end is End.TIMED_OUT:
             result.why = (f"not done after {timeout_ms} ms: it was stopped",)

@@ -44,7 +44,7 @@ _EXIT_CODES = {
     End.COMPLETED: EXIT_OK,
     End.FAILED: EXIT_FAILED,
     End.TIMED_OUT: EXIT_TIMED_OUT,
-    End.NOT_STARTED: EXIT_USAGE,
+    End.NOT_TAKEN: EXIT_USAGE,
 }
 
 
@@ -157,7 +157,7 @@ class _Invocation:
         return _EXIT_CODES[outcome.end]
 
     def _print_result(self, outcome: Outcome, body: bytes) -> None:
-        if outcome.end is End.NOT_STARTED:
+        if outcome.end is End.NOT_TAKEN:
             return
         if self._whole:
             self._print(body)

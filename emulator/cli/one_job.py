@@ -18,7 +18,7 @@ import typer
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
-from emulator.core.events import Notice, WorkerMoved, WorkerWrote
+from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
 from emulator.core.job_error import explained
 from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from emulator.core.events import Event, WorkerLine
     from emulator.core.job import Job
+    from emulator.core.timers import Timer
 
 EXIT_OK = 0
 #: A job failed.
@@ -43,8 +44,14 @@ EXIT_USAGE = 2
 #: A job took too long and was stopped.
 EXIT_TIMED_OUT = 4
 
-#: How long a worker may take to ask for its first job: as long as production lets any handler run.
-START_LIMIT_MS = 600_000
+#: How long a worker may take to ask for its first job, unless RUNPOD_INIT_TIMEOUT (s) says otherwise: as in
+#: production.
+_START_LIMIT_MS = 420_000
+#: How long a worker that is up may leave a job in the queue. The SDK pauses for 5 s at most, but what a
+#: handler has left to be done on its loop may keep it from asking.
+_TAKE_LIMIT_MS = 60_000
+#: Longer than anything that is awaited here.
+_FOR_EVER_MS = 86_400_000
 #: After how long a job is missed that no worker will ever bring back. No heartbeats are lost on the way
 #: from a process of this machine, so there is nothing to be patient for.
 _LOST_AFTER_MS = 200
@@ -73,8 +80,8 @@ class End(Enum):
     FAILED = auto()
     TIMED_OUT = auto()
     """The handler held it for too long and has been told to stop."""
-    NOT_STARTED = auto()
-    """No worker came up to take it."""
+    NOT_TAKEN = auto()
+    """No worker came up to take it, or none that was up asked for it."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -103,8 +110,13 @@ class JobRunner:
         self._on_line = on_line
         self._job: Job | None = None
         self._note = ""
-        #: Why the job will never begin.
+        #: Why the job will never begin, or not a second time.
         self._obstacle: asyncio.Future[str] | None = None
+        #: A worker has asked for a job at least once.
+        self.has_had_worker = False
+        self._start_limit_ms = _start_limit_ms(config)
+        #: Runs out when a job has been in the queue for too long.
+        self._limit: Timer | None = None
 
     async def run(
         self,
@@ -126,19 +138,22 @@ class JobRunner:
         job = self._job = self._endpoint.submit(JobRequest.of({"input": job_input}, policy))
         if on_submitted is not None:
             on_submitted(job)
-        limit = self.clock.call_later(START_LIMIT_MS, "start limit", self._on_start_limit, job)
+        self._watch_queue()
         following = asyncio.ensure_future(self._follow(job, on_chunk))
         try:
             await asyncio.wait({following, obstacle}, return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 following.result()
         finally:
-            self.clock.cancel(limit)
             following.cancel()
             await asyncio.wait({following})
         if not job.terminal:
             self._endpoint.cancel(job.id)
-            return Outcome(end=End.NOT_STARTED, job=job, why=f"the worker did not start: {obstacle.result()}")
+            why = obstacle.result()
+            if not job.retries:
+                return Outcome(end=End.NOT_TAKEN, job=job, why=why)
+            lost = self._note.partition(": ")[2]
+            return Outcome(end=End.FAILED, job=job, why=f"it was lost ({lost}), then not taken again: {why}")
         return self._outcome(job)
 
     async def _follow(self, job: Job, on_chunk: Callable[[bytes], None] | None) -> None:
@@ -149,7 +164,7 @@ class JobRunner:
         status = JobStatus.IN_QUEUE
         # A quick handler has ended by now, and its chunks are there all the same.
         while status not in TERMINAL:
-            status, chunks = await self._endpoint.read_stream(job, START_LIMIT_MS)
+            status, chunks = await self._endpoint.read_stream(job, _FOR_EVER_MS)
             for chunk in chunks:
                 on_chunk(chunk)
 
@@ -177,11 +192,38 @@ class JobRunner:
         elif isinstance(event, WorkerMoved) and event.lost and event.before is WorkerState.INITIALIZING:
             # What it wrote is shown as the handler's output.
             reason = re.sub(r"^restarting in \d+ ms: ", "", event.reason).partition("; it wrote: ")[0]
-            self._give_up(reason)
+            self._give_up(f"the worker did not start: {reason}")
+        if isinstance(event, WorkerMoved):
+            self.has_had_worker |= event.after is WorkerState.IDLE
+            self._watch_queue()
+        elif isinstance(event, JobMoved) and event.job is self._job:
+            self._watch_queue()
 
-    def _on_start_limit(self, job: Job) -> None:
-        if job.status is JobStatus.IN_QUEUE and not job.retries:
-            self._give_up(f"it has not asked for a job within {START_LIMIT_MS // 60_000} minutes")
+    def _watch_queue(self) -> None:
+        """Limit the time that the job is in the queue, anew with each step of its own or of the worker."""
+        self.clock.cancel(self._limit)
+        self._limit = None
+        if self._job is None or self._job.status is not JobStatus.IN_QUEUE:
+            return
+        is_up = any(worker.state is WorkerState.IDLE for worker in self._endpoint.pool)
+        limit_ms = _TAKE_LIMIT_MS if is_up else self._start_limit_ms
+        self._limit = self.clock.call_later(limit_ms, "start limit", self._on_limit, is_up)
+
+    def _on_limit(self, is_up: bool) -> None:
+        self._limit = None
+        if is_up:
+            limit_s = _TAKE_LIMIT_MS // 1000
+            why = f"the worker is up but has not asked for the job for {limit_s} s; it was replaced"
+        else:
+            limit_s = self._start_limit_ms // 1000
+            why = (
+                f"the worker did not start: it has not asked for a job within {limit_s} s"
+                " (RUNPOD_INIT_TIMEOUT among its variables sets another limit); it was replaced"
+            )
+        self._give_up(why)
+        # The next job is to have one that may do better.
+        for worker in list(self._endpoint.pool):
+            self._endpoint.pool.end(worker, why, kill=True)
 
     def _give_up(self, reason: str) -> None:
         if self._obstacle is not None and not self._obstacle.done():
@@ -218,12 +260,18 @@ def one_worker(
         handler=handler,
         worker_kind=kind,
         workers_max=1,
-        idle_timeout_s=START_LIMIT_MS / 1000,
+        idle_timeout_s=_FOR_EVER_MS / 1000,
         python=interpreter(python) if python else None,
         worker_env={**worker_env(), **(env or {})},
         stop_grace_ms=_STOP_GRACE_MS,
         heartbeat_timeout_ms=_LOST_AFTER_MS,
     )
+
+
+def _start_limit_ms(config: EndpointConfig) -> int:
+    """As the worker's environment has it."""
+    given = {**os.environ, **config.worker_env}.get("RUNPOD_INIT_TIMEOUT", "")
+    return int(given) * 1000 if given.isdecimal() and int(given) else _START_LIMIT_MS
 
 
 def _is_routine(line: WorkerLine) -> bool:

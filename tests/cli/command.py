@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Real seconds after which a command that hangs is ended.
-_PATIENCE_S = 30
+_PATIENCE_S = 180
 _ROOT = Path(emulator.__file__).parents[1]
 
 

@@ -191,6 +191,57 @@ def test_a_worker_that_does_not_start_is_an_error_of_the_first_test(project):
     assert ended.returncode == 2
 
 
+STUCK = """\
+import os, time
+
+while os.path.exists("stuck"):
+    time.sleep(0.1)
+
+def handler(job):
+    if job["input"] == "die":
+        open("stuck", "w").close()
+        os._exit(7)
+    return job["input"]
+"""
+NOT_WITHIN = (
+    "the worker did not start: it has not asked for a job within 5 s"
+    " (RUNPOD_INIT_TIMEOUT among its variables sets another limit); it was replaced"
+)
+
+
+def test_a_worker_that_never_asks_for_a_job_is_given_up(project):
+    (project / "mine.py").write_text(STUCK)
+    (project / "stuck").touch()
+    tests = [{"name": "first", "input": "a"}, {"name": "second", "input": "b"}]
+    env = [{"key": "RUNPOD_INIT_TIMEOUT", "value": "5"}]
+    write(project / "tests.json", {"tests": tests, "config": {"env": env}})
+    ended = hub_test(project, "--json")
+    results = [(test["result"], test["why"]) for test in json.loads(ended.stdout)["tests"]]
+    assert results == [("error", [NOT_WITHIN]), ("skipped", ["the worker did not start"])]
+    assert ended.returncode == 2
+
+
+def test_a_job_that_was_lost_and_is_not_taken_again_is_given_up(project):
+    (project / "mine.py").write_text(STUCK)
+    names = ["well", "die", "not taken", "nor this", "not tried"]
+    tests = [{"name": name, "input": name} for name in names]
+    env = [{"key": "RUNPOD_INIT_TIMEOUT", "value": "5"}]
+    write(project / "tests.json", {"tests": tests, "config": {"env": env}})
+    ended = hub_test(project, "--json")
+    results = {test["name"]: (test["result"], *test["why"]) for test in json.loads(ended.stdout)["tests"]}
+    assert results == {
+        "well": ("passed",),
+        "die": (
+            "failed",
+            f"it was lost (its process ended with exit code 7), then not taken again: {NOT_WITHIN}",
+        ),
+        "not taken": ("error", NOT_WITHIN),
+        "nor this": ("error", NOT_WITHIN),
+        "not tried": ("skipped", "no worker took the two tests before"),
+    }
+    assert ended.returncode == 1
+
+
 def test_ctrl_c_ends_the_worker(project):
     write(project / "tests.json", [{"input": "sleep"}])
     command = [sys.executable, "-m", "emulator", "test", "--handler", "mine.py:handler", "--verbose"]
