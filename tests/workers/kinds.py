@@ -1,8 +1,12 @@
-"""The same handlers behind every kind of worker."""
+"""The same handlers behind every kind of worker.
+
+`script@1.7.13` is a script with that SDK; without a version it is the newest, which is installed here.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +19,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from emulator import Emulator, EndpointConfig
+from tests.long import sdks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +52,9 @@ class Workers:
     """An emulator whose endpoints, one for each form, have one worker of one kind."""
 
     def __init__(self, kind: str, url: str, http: httpx.Client, folder: Path, ended: ExitStack) -> None:
-        self.kind = kind
+        self.kind, _, sdk = kind.partition("@")
+        #: The SDK's version, such as (1, 7, 13); of what is installed here it is enough that it is newer.
+        self.sdk = tuple(map(int, re.findall(r"\d+", sdk)[:3])) if sdk else (99,)
         self.url = url
         self.http = http
         self._folder = folder
@@ -104,8 +111,10 @@ class Workers:
 
 
 @contextmanager
-def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
-    """Serve every form by workers of a kind: inline, function, script or external."""
+def workers_of(named: str, folder: Path) -> Iterator[Workers]:
+    """Serve every form by workers of a kind: inline, function, script, script@version or external."""
+    kind, _, sdk = named.partition("@")
+    python = sdks.interpreter(sdk) if sdk else None
     for form, (module, function, options) in FORMS.items():
         shutil.copy(HERE / f"{module}.py", folder)
         text = SCRIPT.format(module=module, function=function, options=options)
@@ -115,7 +124,9 @@ def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
             handler=f"{folder}/{module}.py:{function}" if kind == "function" else f"{folder}/{form}.py",
             worker_kind={"function": "process", "script": "process"}.get(kind, kind),
             workers_max=1,
-            idle_timeout_s=600,
+            # An SDK that polls without a pause while it has nothing to do takes a core from the others.
+            idle_timeout_s=5 if sdk in sdks.BUSY_WHEN_IDLE else 600,
+            python=python,
         )
         for form, (module, function, _) in FORMS.items()
     }
@@ -127,7 +138,7 @@ def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
         httpx.Client(base_url=url, headers=KEY, trust_env=False, timeout=PATIENCE_S) as http,
         ExitStack() as ended,
     ):
-        yield Workers(kind, url, http, folder, ended)
+        yield Workers(named, url, http, folder, ended)
 
 
 @contextmanager
