@@ -24,7 +24,7 @@ from emulator.queue_watch import QueueWatch
 from emulator.serving import Serving
 from emulator.sinks import Sinks
 from emulator.webhooks import Webhooks
-from emulator.workers.command import WorkerCommand
+from emulator.workers.command import WorkerCommand, with_module_as_command
 from emulator.workers.guard import Guard
 from emulator.workers.handler import HandlerError
 from emulator.workers.launchers import (
@@ -464,6 +464,7 @@ class Emulator:
 
     def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
+        config = with_module_as_command(config)
         endpoint = Endpoint(
             endpoint_id, config, clock, lambda event: self._on_event(endpoint, event), faults=self.faults
         )

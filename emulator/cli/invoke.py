@@ -34,6 +34,7 @@ from emulator.core.status_body import status_body
 from emulator.hub_tests import BadTestFile, input_in, parse_json, read_json
 from emulator.settings import duration_ms, interpreter, work_in
 from emulator.workers.loading import parts_of
+from emulator.workers.project import is_module
 
 if TYPE_CHECKING:
     from emulator.cli.one_job import Outcome
@@ -121,6 +122,8 @@ def invoke(
         value = None if job_input is None else _input(job_input)
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
+        if handler is not None and worker_kind != "inline" and is_module(handler, Path.cwd()):
+            handler, command = None, f"python -m {handler}"
         kind = _kind(handler, worker_kind, found)
         if value is None:
             value = _default_input(handler)

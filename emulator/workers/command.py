@@ -8,14 +8,15 @@ import shlex
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from emulator.core.config import WorkerKind
 from emulator.workers.handler import HandlerError
 from emulator.workers.loading import no_such_file, parts_of
 from emulator.workers.own_state import own_state
-from emulator.workers.project import working_folder
+from emulator.workers.project import is_module, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,6 +119,20 @@ class WorkerCommand:
     def program(self) -> str:
         """What is started."""
         return self.arguments[0]
+
+
+def with_module_as_command(config: EndpointConfig) -> EndpointConfig:
+    """The settings of an endpoint whose handler is a module of its working folder, as in `app.handler`: its
+    workers run `python -m app.handler`. All others are as they were.
+
+    :raises HandlerError: there is no such folder.
+    """
+    name = config.handler
+    if config.worker_kind is not WorkerKind.PROCESS or not isinstance(name, str) or name.endswith(".py"):
+        return config
+    if not is_module(name, working_folder(config)):
+        return config
+    return replace(config, handler=None, command=("python", "-m", name))
 
 
 def _program(config: EndpointConfig, python: str, path: str) -> str:

@@ -75,6 +75,15 @@ def working_folder(config: EndpointConfig) -> Path:
     return folder
 
 
+def is_module(name: str, folder: Path) -> bool:
+    """Whether a dotted name is that of a module which `python -m` runs in a folder."""
+    parts = name.split(".")
+    place = folder.joinpath(*parts)
+    return all(map(str.isidentifier, parts)) and (
+        place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+    )
+
+
 def why_not_a_folder(path: Path) -> str:
     """Why nothing can run in a folder; empty when it can."""
     if not path.is_dir():

@@ -71,8 +71,8 @@ class WorkerWatch:
         if not self._gateway.is_up(self._id):
             line = self._last_line()
             self._end(
-                "it has not asked for a job within production's limit for a start"
-                " (7 minutes; RUNPOD_INIT_TIMEOUT, in s, moves it): has it reached runpod.serverless.start?"
+                "it is unhealthy: it has not asked for a job within the limit for a start (production's 7"
+                " minutes; RUNPOD_INIT_TIMEOUT, in s, moves it); has it reached runpod.serverless.start?"
                 + (f" It wrote last: {line}" if line else "")
             )
 

@@ -89,8 +89,9 @@ def is_alive(process_id: int) -> bool:
     return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
 
 
-def test_a_module_of_a_package_runs_with_the_real_sdk(project):
-    with serving(project, "--command", "python -m app.handler") as served:
+@pytest.mark.parametrize("arguments", [["--command", "python -m app.handler"], ["app.handler"]])
+def test_a_module_of_a_package_runs_with_the_real_sdk(project, arguments):
+    with serving(project, *arguments) as served:
         assert served.rows("handler") == [f"python -m app.handler (command, {sys.executable})"]
         assert served.rows("workers")[0].startswith("process, ")
         ids = [served.post("/v2/local/run", {"input": n})["id"] for n in range(3)]
@@ -252,7 +253,7 @@ def test_the_same_inline_and_by_invoke(project):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["app.handler"], "by --command 'python -m app.handler', its function is app.handler:handler"),
+        (["app.none"], "by --command 'python -m app.none', its function is app.none:handler"),
         (["start.sh"], "any other program is run by --command ./start.sh"),
         (["bin/plain.sh"], "any other program is run by --command 'sh bin/plain.sh'"),
         (["worker.mjs"], "any other program is run by --command 'node worker.mjs'"),
@@ -287,6 +288,8 @@ def test_invoke_test_and_exec_take_it_too(project, tmp_path_factory):
     (elsewhere / "input.json").write_text("21")
     options = ["--command", "python -m app.handler", "--workdir", str(project)]
     ended = run(elsewhere, "invoke", *options, "--input", "@input.json")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "42\n", "")
+    ended = run(project, "invoke", "app.handler", "--input", "21")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "42\n", "")
     (elsewhere / "tests.json").write_text('[{"input": 4, "expected_output": 8}]')
     ended = run(elsewhere, "test", *options, "--junit", "report.xml")
