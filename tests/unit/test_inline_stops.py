@@ -213,6 +213,7 @@ async def test_cancelling_reaches_a_coroutine_that_a_plain_function_returned():
     events = []
 
     async def work():
+        events.append("begun")
         try:
             await asyncio.Event().wait()
         finally:
@@ -220,10 +221,10 @@ async def test_cancelling_reaches_a_coroutine_that_a_plain_function_returned():
 
     async with inline_stage(lambda job: work()) as stage:
         job = stage.submit()
-        await stage.until(lambda: job.status == "IN_PROGRESS")
+        await stage.until(lambda: events == ["begun"])
         stage.endpoint.cancel(job.id)
         await stage.until(lambda: stage.workers() == {"idle": 1})
-        assert events == ["stopped"]
+        assert events == ["begun", "stopped"]
 
 
 async def test_one_of_several_jobs_is_stopped_and_the_others_go_on():
@@ -354,17 +355,18 @@ async def test_a_cancellation_that_nobody_asked_for_ends_the_worker_and_no_more(
 
 
 async def test_an_abandoned_sync_handler_leaves_its_worker_to_be_replaced():
-    go_on, left = threading.Event(), threading.Event()
+    begun, go_on, left = threading.Event(), threading.Event(), threading.Event()
 
     def handler(job):
         if job["input"] == "stuck":
+            begun.set()
             go_on.wait()
             left.set()
         return "done"
 
     async with inline_stage(handler, workers_max=1) as stage:
         stuck, waiting = stage.submit("stuck"), stage.submit()
-        await stage.until(lambda: stuck.status == "IN_PROGRESS")
+        await stage.until(begun.is_set)
         stage.endpoint.cancel(stuck.id)
         await stage.ended(waiting)
         assert (waiting.status, waiting.output) == ("COMPLETED", "done")
@@ -378,10 +380,15 @@ async def test_an_abandoned_sync_handler_leaves_its_worker_to_be_replaced():
 
 
 async def test_a_sync_handler_over_its_time_is_abandoned_at_that_moment():
-    go_on = threading.Event()
-    async with inline_stage(lambda job: go_on.wait(), workers_max=1) as stage:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handler(job):
+        begun.set()
+        go_on.wait()
+
+    async with inline_stage(handler, workers_max=1) as stage:
         job = stage.submit(executionTimeout=6_000)
-        await stage.until(lambda: job.status == "IN_PROGRESS")
+        await stage.until(begun.is_set)
         await stage.clock.advance(6_000)
         assert (job.status, job.error, stage.workers()) == ("FAILED", "executionTimeout exceeded", {})
         go_on.set()
