@@ -20,7 +20,7 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.figure import Figure, NotMeasured, Target
 from benchmarks.report import say
 from benchmarks.servers import ROOT
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
 from emulator.core.request import JobRequest

@@ -14,9 +14,12 @@ from emulator.version import __version__
 
 if TYPE_CHECKING:
     from emulator.client import EmulatorClient
-    from emulator.core.clock import Clock, FiredTimer, VirtualClock
+    from emulator.clock.clock import Clock, FiredTimer, VirtualClock
     from emulator.core.config import EndpointConfig
-    from emulator.core.errors import (
+    from emulator.core.job import JobStatus
+    from emulator.core.scaling import ScalerType
+    from emulator.emulator import Emulator
+    from emulator.errors import (
         ClockError,
         ConfigError,
         EmulatorError,
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
         MalformedRequest,
         NotRetryable,
     )
-    from emulator.core.job import JobStatus
-    from emulator.core.scaling import ScalerType
-    from emulator.emulator import Emulator
     from emulator.workers.handler import HandlerError
 
 __all__ = [
@@ -53,23 +53,23 @@ __all__ = [
 ]
 
 _HOME_OF = {
-    "Clock": "core.clock",
-    "ClockError": "core.errors",
-    "ConfigError": "core.errors",
+    "Clock": "clock.clock",
+    "ClockError": "errors",
+    "ConfigError": "errors",
     "Emulator": "emulator",
     "EmulatorClient": "client",
-    "EmulatorError": "core.errors",
+    "EmulatorError": "errors",
     "EndpointConfig": "core.config",
-    "EndpointNotFound": "core.errors",
-    "FiredTimer": "core.clock",
+    "EndpointNotFound": "errors",
+    "FiredTimer": "clock.clock",
     "HandlerError": "workers.handler",
-    "InvalidRequest": "core.errors",
-    "JobNotFound": "core.errors",
+    "InvalidRequest": "errors",
+    "JobNotFound": "errors",
     "JobStatus": "core.job",
-    "MalformedRequest": "core.errors",
-    "NotRetryable": "core.errors",
+    "MalformedRequest": "errors",
+    "NotRetryable": "errors",
     "ScalerType": "core.scaling",
-    "VirtualClock": "core.clock",
+    "VirtualClock": "clock.clock",
 }
 
 

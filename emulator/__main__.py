@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:] == ["healthcheck"]:
-        from emulator.healthcheck import healthcheck
+        from emulator.serving.healthcheck import healthcheck
 
         sys.exit(healthcheck())
     from emulator.cli import cli

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
 from emulator.api.rate_limits import RateLimits
-from emulator.core.clock import Clock, clock_of
+from emulator.clock.clock import Clock, clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
-from emulator.core.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote
-from emulator.core.faults import Faults
 from emulator.core.job import JobStatus
-from emulator.core.journal import ENTRIES_KEPT, Journal
-from emulator.core.worker_logs import WorkerLogs
-from emulator.logs import log_event
-from emulator.queue_watch import QueueWatch
-from emulator.serving import Serving
-from emulator.sinks import Sinks
-from emulator.webhooks import Webhooks
+from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
+from emulator.history.journal import ENTRIES_KEPT, Journal
+from emulator.history.logs import log_event
+from emulator.history.queue_watch import QueueWatch
+from emulator.history.worker_logs import WorkerLogs
+from emulator.scenario.faults import Faults
+from emulator.serving.serving import Serving
+from emulator.webhooks.deliveries import Webhooks
+from emulator.webhooks.sinks import Sinks
 from emulator.workers.command import WorkerCommand, with_module_as_command
 from emulator.workers.guard import Guard
 from emulator.workers.handler import HandlerError
@@ -371,7 +371,7 @@ class Emulator:
 
     @asynccontextmanager
     async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
-        from emulator.server import HTTPServer, listen, url_of
+        from emulator.serving.server import HTTPServer, listen, url_of
 
         listener = listen(host, port)
         self._guard.loopback_only = is_loopback(host)

@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def emulator(pytestconfig: pytest.Config) -> Iterator[EmulatorClient]:
     """The emulator of this session: in this process, or the one at `--emulator-url`."""
     from emulator import Emulator, EmulatorClient
-    from emulator.core.errors import EmulatorError
+    from emulator.errors import EmulatorError
 
     if url := _option(pytestconfig, "emulator_url"):
         with EmulatorClient(url) as client:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.config import EndpointConfig
-from emulator.core.errors import ConfigError
 from emulator.emulator import DEFAULT_ENDPOINT_ID
+from emulator.errors import ConfigError
 from emulator.workers.project import why_not_a_folder
 
 VARIABLE_PREFIX = "EMULATOR_"

@@ -20,7 +20,7 @@ import httpx
 
 from emulator.client import EmulatorClient
 from emulator.core.config import EndpointConfig
-from emulator.core.errors import ConfigError, EmulatorError
+from emulator.errors import ConfigError, EmulatorError
 from emulator.settings import endpoints_of
 
 try:

@@ -18,7 +18,7 @@ from emulator.api.docs_page import docs_page
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
 from emulator.api.openapi import describe_operations
-from emulator.core.errors import EmulatorError
+from emulator.errors import EmulatorError
 from emulator.version import __version__
 
 if TYPE_CHECKING:

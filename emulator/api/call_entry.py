@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from emulator.core.journal import Entry, EntryKind
+from emulator.history.journal import Entry, EntryKind
 
 if TYPE_CHECKING:
     from emulator.api.exchange import Call, Reply

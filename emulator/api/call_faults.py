@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.api.errors import error_reply, phrase
 from emulator.api.exchange import Reply
-from emulator.core.clock import next_round
-from emulator.core.errors import EmulatorError, MalformedRequest
-from emulator.core.faults import Point
+from emulator.clock.clock import next_round
 from emulator.core.json_text import encode
+from emulator.errors import EmulatorError, MalformedRequest
+from emulator.scenario.faults import Point
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
     from emulator.api.exchange import Call
     from emulator.core.endpoint import Endpoint
-    from emulator.core.faults import FaultRule
+    from emulator.scenario.faults import FaultRule
 
 #: Larger than any body that an operation takes.
 _BODY_MIB = 100

@@ -20,10 +20,10 @@ from emulator.api.exchange import Call, ClientGone, Reply
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
-from emulator.core.clock import real_seconds
-from emulator.core.errors import EmulatorError
-from emulator.core.faults import Point
-from emulator.core.journal import EntryKind
+from emulator.clock.clock import real_seconds
+from emulator.errors import EmulatorError
+from emulator.history.journal import EntryKind
+from emulator.scenario.faults import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from emulator.api.auth import Access
     from emulator.api.rate_limits import RateLimits
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
-    from emulator.core.faults import FaultRule
-    from emulator.core.journal import Journal
+    from emulator.history.journal import Journal
+    from emulator.scenario.faults import FaultRule
 
 log = logging.getLogger("emulator.api")
 

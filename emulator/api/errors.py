@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from emulator.api.exchange import Reply
-from emulator.core.errors import (
+from emulator.core.json_text import encode
+from emulator.errors import (
     EmulatorError,
     EndpointNotFound,
     InvalidRequest,
@@ -13,7 +14,6 @@ from emulator.core.errors import (
     MalformedRequest,
     NotRetryable,
 )
-from emulator.core.json_text import encode
 
 #: What each error of the core is on the wire.
 _STATUS_OF: dict[type[EmulatorError], int] = {

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
-from emulator.core.errors import EmulatorError, InvalidRequest, MalformedRequest
+from emulator.errors import EmulatorError, InvalidRequest, MalformedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from starlette.types import Receive, Scope
-
-    from emulator.gathering import GatheringTransport
 
 #: wire.md 2 and 4: what `?wait` accepts, ms.
 WAIT_MIN_MS = 1_000
@@ -23,6 +21,22 @@ _MIB = 1024 * 1024
 _T = TypeVar("_T")
 #: Real seconds, as a connection is real whatever the emulated time.
 _LISTEN_AFTER_S = 0.2
+
+
+class Connection(Protocol):
+    """The connection on which a request came (`serving/gathering.py`)."""
+
+    #: A worker has called on it: it may bring a result on it at any time, so it stays open.
+    by_worker: bool
+
+    def close(self) -> None:
+        """Close it, once what was written has been sent."""
+
+    def abort(self) -> None:
+        """Cut it: what was written may be lost."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """What is known of it, such as its `socket`."""
 
 
 class ClientGone(EmulatorError):
@@ -54,8 +68,8 @@ class Call:
         self.job_id = job_id
         self.headers = headers
         self.query_string: bytes = scope["query_string"]
-        #: The transport, where the server tells (`gathering.py`).
-        self.connection: GatheringTransport | None = scope.get("emulator.connection")
+        #: None where the server does not tell.
+        self.connection: Connection | None = scope.get("emulator.connection")
         #: What has been read of the body.
         self.body_read = b""
         self._has_read_body = False

@@ -14,7 +14,7 @@ from emulator.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from emulator.core.journal import Entry
+    from emulator.history.journal import Entry
 
 
 def har(entries: Iterable[Entry]) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from emulator.api import rate_limits
 from emulator.api.exchange import Call, Reply
-from emulator.core.errors import InvalidRequest
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
 from emulator.core.status_body import status_body
+from emulator.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

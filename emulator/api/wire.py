@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
-from emulator.core.clock import UNTIL_MAX_MS
+from emulator.clock.clock import UNTIL_MAX_MS
 from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
-from emulator.core.journal import EntryKind
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
@@ -24,6 +23,7 @@ from emulator.core.policy import (
 )
 from emulator.core.scaling import ScalerType
 from emulator.core.worker import WorkerState
+from emulator.history.journal import EntryKind
 
 _HOUR_MS = 3_600_000
 _HUNDRED_YEARS_MS = 100 * 365 * 86_400_000

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 
 from emulator.api.errors import error_reply
 from emulator.api.exchange import Reply
-from emulator.core.clock import next_round
-from emulator.core.errors import JobNotFound, MalformedRequest, WorkerGone
+from emulator.clock.clock import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
+from emulator.errors import JobNotFound, MalformedRequest, WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ from emulator.cli.exec import exec_
 from emulator.cli.hub_tests import hub_tests
 from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
-from emulator.healthcheck import healthcheck as check_health
+from emulator.serving.healthcheck import healthcheck as check_health
 from emulator.version import __version__
 
 cli = typer.Typer(

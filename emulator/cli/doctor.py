@@ -86,7 +86,7 @@ def _sdk() -> Finding:
 
 def _port(port: int) -> list[Finding]:
     from emulator.client import EmulatorClient
-    from emulator.core.errors import EmulatorError
+    from emulator.errors import EmulatorError
 
     url = f"http://127.0.0.1:{port}"
     with socket.socket() as probe:

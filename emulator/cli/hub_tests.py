@@ -11,22 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli.one_job import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_TIMED_OUT,
-    EXIT_USAGE,
-    End,
-    configure_log,
-    job_runner,
-    one_worker,
-    run_to_exit_code,
-    tell,
-)
-from emulator.core.config import WorkerKind
-from emulator.core.errors import ConfigError, EmulatorError
-from emulator.core.status_body import status_body
-from emulator.hub_tests import (
+from emulator.cli.hub_test_files import (
     MISSING,
     TEST_FILES,
     BadTestFile,
@@ -40,6 +25,21 @@ from emulator.hub_tests import (
     report_json,
     report_junit,
 )
+from emulator.cli.one_job import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_TIMED_OUT,
+    EXIT_USAGE,
+    End,
+    configure_log,
+    job_runner,
+    one_worker,
+    run_to_exit_code,
+    tell,
+)
+from emulator.core.config import WorkerKind
+from emulator.core.status_body import status_body
+from emulator.errors import ConfigError, EmulatorError
 from emulator.settings import interpreter, work_in
 
 if TYPE_CHECKING:

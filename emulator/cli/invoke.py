@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
+from emulator.cli.hub_test_files import BadTestFile, input_in, parse_json, read_json
 from emulator.cli.one_job import (
     EXIT_FAILED,
     EXIT_OK,
@@ -28,10 +29,9 @@ from emulator.cli.one_job import (
     tell,
 )
 from emulator.core.config import EndpointConfig, WorkerKind
-from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
 from emulator.core.status_body import status_body
-from emulator.hub_tests import BadTestFile, input_in, parse_json, read_json
+from emulator.errors import ConfigError, EmulatorError
 from emulator.settings import duration_ms, interpreter, work_in
 from emulator.workers.loading import parts_of
 from emulator.workers.project import is_module

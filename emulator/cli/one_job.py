@@ -25,16 +25,16 @@ from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.core.worker import WorkerState
 from emulator.emulator import DEFAULT_ENDPOINT_ID, Emulator
-from emulator.logs import LogFormat, configure_logging, log
+from emulator.history.logs import LogFormat, configure_logging, log
 from emulator.settings import interpreter, worker_env
 
 if TYPE_CHECKING:
     import logging
     from types import FrameType
 
+    from emulator.clock.timers import Timer
     from emulator.core.events import Event, WorkerLine
     from emulator.core.job import Job
-    from emulator.core.timers import Timer
 
 EXIT_OK = 0
 #: A job failed.

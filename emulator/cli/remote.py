@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.job_error import explained
+from emulator.errors import ConfigError, EmulatorError
 from emulator.settings import VARIABLE_PREFIX, duration_ms
 
 if TYPE_CHECKING:

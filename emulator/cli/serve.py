@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from emulator.banner import banner
-from emulator.core.clock import clock_of
+from emulator.cli.banner import banner
+from emulator.cli.reload import reloading
+from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
-from emulator.core.errors import ConfigError, EmulatorError
-from emulator.core.journal import ENTRIES_KEPT
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
-from emulator.logs import LogFormat, configure_logging, log
-from emulator.reload import reloading
+from emulator.errors import ConfigError, EmulatorError
+from emulator.history.journal import ENTRIES_KEPT
+from emulator.history.logs import LogFormat, configure_logging, log
 from emulator.settings import (
     VARIABLE_PREFIX,
     ConfigFile,

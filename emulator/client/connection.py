@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from emulator.core.errors import EmulatorError
+from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emulator.core.config import EndpointConfig
-    from emulator.core.stubs import Stub
+    from emulator.scenario.stubs import Stub
 
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.matching import as_json
+from emulator.scenario.matching import as_json
 
 if TYPE_CHECKING:
     from emulator.client.connection import Connection

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from emulator.client.connection import Connection, in_ms
-from emulator.core.matching import as_json
-from emulator.core.stubs import Stub
+from emulator.scenario.matching import as_json
+from emulator.scenario.stubs import Stub
 
 if TYPE_CHECKING:
     from datetime import timedelta

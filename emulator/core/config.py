@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from emulator.core.errors import ConfigError
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
@@ -19,6 +18,7 @@ from emulator.core.policy import (
     ExecutionPolicy,
 )
 from emulator.core.scaling import ScalerType
+from emulator.errors import ConfigError
 
 _NOT_NEGATIVE = (
     "idle_timeout_s",

@@ -12,10 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.config import WorkerKind
-from emulator.core.errors import ConfigError, JobNotFound, NotRetryable
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerWrote
-from emulator.core.fault_effects import afflict
-from emulator.core.faults import Faults, Point
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.pool import WorkerPool
@@ -23,20 +20,23 @@ from emulator.core.queue import JobQueue
 from emulator.core.request import JobRequest
 from emulator.core.scaling import ScalerType
 from emulator.core.store import JobStore, MemoryStore
-from emulator.core.stubs import Stubs
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
+from emulator.errors import ConfigError, JobNotFound, NotRetryable
+from emulator.scenario.fault_effects import afflict
+from emulator.scenario.faults import Faults, Point
+from emulator.scenario.stubs import Stubs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event, WorkerLine
-    from emulator.core.faults import FaultRule
     from emulator.core.result import JobResult
-    from emulator.core.stubs import Stub
     from emulator.core.worker import Worker, WorkerLauncher
+    from emulator.scenario.faults import FaultRule
+    from emulator.scenario.stubs import Stub
 
 #: wire.md 4: chunks a single read of /stream hands out.
 CHUNKS_PER_READ = 200

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from emulator.core.errors import WorkerGone
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.worker import WorkerState
+from emulator.errors import WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,13 +7,13 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.errors import EmulatorError
-from emulator.core.wakeup import Wakeup
+from emulator.clock.wakeup import Wakeup
+from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
+    from emulator.clock.timers import Timer
     from emulator.core.policy import ExecutionPolicy
     from emulator.core.request import JobRequest
-    from emulator.core.timers import Timer
 
 
 class JobStatus(StrEnum):

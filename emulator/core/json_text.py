@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from emulator.core.errors import EmulatorError
 from emulator.core.json_faults import why_not_json
+from emulator.errors import EmulatorError
 
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _escaped = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode

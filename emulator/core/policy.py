@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from emulator.core.errors import InvalidRequest
+from emulator.errors import InvalidRequest
 
 #: wire.md 2: must be more than 5 s, at most 7 days.
 EXECUTION_TIMEOUT_ABOVE_MS = 5_000

@@ -11,24 +11,24 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from emulator.core.errors import WorkerGone
 from emulator.core.events import FaultFired, Notice, WorkerMoved
-from emulator.core.faults import Faults, Point
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
 from emulator.core.starts import Starts
 from emulator.core.worker import Worker, WorkerState
+from emulator.errors import WorkerGone
+from emulator.scenario.faults import Faults, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
+    from emulator.clock.timers import Timer
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event, WorkerWrote
     from emulator.core.job import Job
     from emulator.core.queue import JobQueue
     from emulator.core.takers import Takers
-    from emulator.core.timers import Timer
     from emulator.core.worker import WorkerLauncher
 
 _ON_ITS_WAY = frozenset({WorkerState.INITIALIZING, WorkerState.THROTTLED})

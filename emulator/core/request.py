@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from emulator.core.errors import InvalidRequest, MalformedRequest
 from emulator.core.policy import POLICY_KEYS, ExecutionPolicy, checked_ttl
+from emulator.errors import InvalidRequest, MalformedRequest
 
 REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emulator.core.errors import WorkerGone
+from emulator.errors import WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.job import Job
     from emulator.core.worker import Worker
 

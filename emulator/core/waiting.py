@@ -11,11 +11,11 @@ from emulator.core.job import JobStatus
 from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
+    from emulator.clock.timers import Timer
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
     from emulator.core.pool import WorkerPool
-    from emulator.core.timers import Timer
     from emulator.core.worker import Worker
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from emulator.core.wakeup import Wakeup
+from emulator.clock.wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from emulator.clock.timers import Timer
     from emulator.core.events import WorkerLine
     from emulator.core.job import Job
-    from emulator.core.timers import Timer
 
 
 class WorkerState(StrEnum):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from emulator.core.errors import EmulatorError
-from emulator.core.stubs import Stubs
+from emulator.errors import EmulatorError
+from emulator.scenario.stubs import Stubs
 from emulator.workers.progress import ProgressReports
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.clock import real_seconds
+from emulator.clock.clock import real_seconds
 
 if TYPE_CHECKING:
     from emulator.core.job import Job

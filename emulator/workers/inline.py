@@ -15,7 +15,7 @@ from emulator.workers.thread_worker import ThreadWorker
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.gateway import Gateway
     from emulator.workers.handler import Handler
 

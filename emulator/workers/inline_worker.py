@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.errors import WorkerGone
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
+from emulator.errors import WorkerGone
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.gateway import Gateway
     from emulator.core.job import Job
     from emulator.workers.handler import Handler

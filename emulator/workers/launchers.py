@@ -19,7 +19,7 @@ from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of, working_folder
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
     from emulator.workers.guard import Guard
 

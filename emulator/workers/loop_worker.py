@@ -6,10 +6,10 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from emulator.core.clock import next_round, real_seconds
-from emulator.core.errors import WorkerGone
+from emulator.clock.clock import next_round, real_seconds
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
+from emulator.errors import WorkerGone
 from emulator.workers.handler import HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (

@@ -13,8 +13,8 @@ from emulator.workers.outcome import WorkerCrash
 from emulator.workers.progress import ProgressReports
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
-    from emulator.core.stubs import Stubs
+    from emulator.clock.clock import Clock
+    from emulator.scenario.stubs import Stubs
 
 log = logging.getLogger("emulator.workers")
 

@@ -13,9 +13,9 @@ import json
 import platform
 import traceback
 
-from emulator.core.errors import EmulatorError
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
+from emulator.errors import EmulatorError
 
 #: What the SDK takes out of a returned dict for itself.
 _SDK_KEYS = frozenset({"error", "refresh_worker"})

@@ -20,7 +20,7 @@ from emulator.workers.worker_watch import WorkerWatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.events import WorkerLine
     from emulator.core.gateway import Gateway
     from emulator.workers.command import WorkerCommand, WorkerEnvironment

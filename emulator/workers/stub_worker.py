@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emulator.core.result import JobResult
-from emulator.core.stubs import NoStubMatches
+from emulator.scenario.stubs import NoStubMatches
 from emulator.workers.loop_worker import LoopWorker
 from emulator.workers.outcome import result_of_exception
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from emulator.hub_tests import (
+from emulator.cli.hub_test_files import (
     MISSING,
     TEST_FILES,
     BadTestFile,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
 from emulator.core.events import JobMoved, Notice

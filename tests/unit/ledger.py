@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from emulator.core.errors import JobNotFound
 from emulator.core.events import JobMoved, WorkerMoved
+from emulator.errors import JobNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

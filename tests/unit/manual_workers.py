@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
 from emulator.core.events import Notice

@@ -9,8 +9,8 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.core.clock import Clock, VirtualClock
-from emulator.core.errors import ClockError
+from emulator.clock.clock import Clock, VirtualClock
+from emulator.errors import ClockError
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from emulator.core.errors import InvalidRequest, JobNotFound, MalformedRequest, NotRetryable
 from emulator.core.job import IllegalTransition, JobStatus
+from emulator.errors import InvalidRequest, JobNotFound, MalformedRequest, NotRetryable
 from tests.unit.manual_workers import Stage
 
 pytestmark = pytest.mark.anyio

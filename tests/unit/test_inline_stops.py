@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from tests.unit.inline_stage import inline_stage
 
 pytestmark = pytest.mark.anyio

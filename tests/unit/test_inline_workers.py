@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.workers.handler import Handler, HandlerError
 from tests.unit.inline_stage import inline_stage
 

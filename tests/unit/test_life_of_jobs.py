@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
-from emulator.core.errors import NotRetryable, WorkerGone
 from emulator.core.gateway import Gateway
 from emulator.core.result import JobResult
+from emulator.errors import NotRetryable, WorkerGone
 from tests.unit.ledger import ENDED, HANDED_BACK, LOST, Ledger
 from tests.unit.manual_workers import ManualLauncher
 

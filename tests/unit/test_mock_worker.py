@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.workers.mock_worker import mock_worker
 from tests.unit.inline_stage import inline_stage
 

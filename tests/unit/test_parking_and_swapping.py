@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from emulator.core.errors import WorkerGone
 from emulator.core.events import WorkerMoved
+from emulator.errors import WorkerGone
 from tests.unit.manual_workers import Stage
 
 pytestmark = pytest.mark.anyio

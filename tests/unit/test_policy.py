@@ -2,8 +2,8 @@
 
 import pytest
 
-from emulator.core.errors import InvalidRequest
 from emulator.core.policy import ExecutionPolicy, checked_ttl
+from emulator.errors import InvalidRequest
 
 DEFAULTS = ExecutionPolicy(execution_timeout_ms=600_000)
 

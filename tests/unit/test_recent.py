@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.core.recent import Recent
+from emulator.history.recent import Recent
 
 SIZES = st.lists(st.integers(0, 50))
 

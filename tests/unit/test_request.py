@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.core.errors import InvalidRequest, MalformedRequest
 from emulator.core.job import Job
 from emulator.core.policy import ExecutionPolicy
 from emulator.core.request import JobRequest
+from emulator.errors import InvalidRequest, MalformedRequest
 
 DEFAULTS = ExecutionPolicy(execution_timeout_ms=600_000)
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from emulator.core.clock import VirtualClock
+from emulator.clock.clock import VirtualClock
 from emulator.core.events import WorkerLine, WorkerWrote
-from emulator.core.worker_logs import WorkerLogs
+from emulator.history.worker_logs import WorkerLogs
 from emulator.workers import worker_output
 from emulator.workers.worker_output import WorkerOutput
 

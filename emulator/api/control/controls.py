@@ -7,19 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emulator.core.errors import EmulatorError, EndpointNotFound, JobNotFound
 from emulator.core.json_text import encode
+from emulator.errors import EmulatorError, EndpointNotFound, JobNotFound
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
-    from emulator.core.faults import Faults
     from emulator.core.job import Job
-    from emulator.core.journal import Journal
-    from emulator.core.worker_logs import WorkerLogs
-    from emulator.sinks import Sinks
-    from emulator.webhooks import Webhooks
+    from emulator.history.journal import Journal
+    from emulator.history.worker_logs import WorkerLogs
+    from emulator.scenario.faults import Faults
+    from emulator.webhooks.deliveries import Webhooks
+    from emulator.webhooks.sinks import Sinks
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from emulator.api.wire import (
 )
 from emulator.core.config import EndpointConfig
 from emulator.core.json_text import encode
-from emulator.core.stubs import Stub
+from emulator.scenario.stubs import Stub
 from emulator.workers.handler import HandlerError
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from emulator.api.wire import (
     JournalView,
     JournalWait,
 )
-from emulator.core.journal import EntryFilter, EntryKind
 from emulator.core.json_text import NotJSON, encode
-from emulator.core.matching import checked
+from emulator.history.journal import EntryFilter, EntryKind
+from emulator.scenario.matching import checked
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
-    from emulator.core.journal import Entry
-    from emulator.webhooks import Delivery
+    from emulator.history.journal import Entry
+    from emulator.webhooks.deliveries import Delivery
 
 
 _FORMATS: dict[str, dict[str, Any]] = {"application/json": {}, "application/jsonl": {}}

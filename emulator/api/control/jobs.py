@@ -13,8 +13,8 @@ from fastapi.responses import Response
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.wire import JobsView, JobView, JobWait, Timeline
 from emulator.core.job import JobStatus
-from emulator.core.journal import timeline
 from emulator.core.waiting import wait_of
+from emulator.history.journal import timeline
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls

@@ -15,14 +15,14 @@ from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.wire import CountWait, Deleted, FaultsView, FaultView, SinkAnswers, SinkView
 from emulator.core.json_text import encode
-from emulator.sinks import Answer
+from emulator.webhooks.sinks import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from emulator.api.control.controls import Controls
-    from emulator.core.faults import FaultRule
-    from emulator.sinks import Received
+    from emulator.scenario.faults import FaultRule
+    from emulator.webhooks.sinks import Received
 
 log = logging.getLogger("emulator.api")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 
 from emulator.api.wire import Advance, Advanced, ClockMode, ClockState, TimerView
-from emulator.core.clock import subject_of
-from emulator.core.errors import ClockError
+from emulator.clock.clock import subject_of
 from emulator.core.job_error import explained
+from emulator.errors import ClockError
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.job import Job, JobStatus
 
 log = logging.getLogger("emulator.api")

@@ -18,7 +18,7 @@ from emulator.core.json_text import encode
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
     from emulator.core.worker import Worker
-    from emulator.core.worker_logs import LoggedLine, WorkerLogs
+    from emulator.history.worker_logs import LoggedLine, WorkerLogs
 
 _LOG_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}},

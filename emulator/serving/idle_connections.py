@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emulator.gathering import GatheringTransport
+    from emulator.serving.gathering import GatheringTransport
 
 #: Of the descriptors that this process may have: the rest is for files, pipes and calls of webhooks.
 _SHARE_OF_DESCRIPTORS = 0.75

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
 
-from emulator.core.errors import ClockError
-from emulator.core.timers import Timer, Timers
+from emulator.clock.timers import Timer, Timers
+from emulator.errors import ClockError
 
 #: Loop rounds that let a chain of futures and tasks run to its end before time moves on.
 _SETTLE_ROUNDS = 20

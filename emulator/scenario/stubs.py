@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.core.errors import ConfigError, EmulatorError
 from emulator.core.json_text import NotJSON, encode
-from emulator.core.matching import as_json, checked, differences, shown
+from emulator.errors import ConfigError, EmulatorError
+from emulator.scenario.matching import as_json, checked, differences, shown
 
 _KEYS = ("when", "returns", "fails", "chunks", "progress", "delay_ms", "times")
 _SHOWN_DIFFERENCES = 5

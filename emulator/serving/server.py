@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from emulator.core.errors import ConfigError
-from emulator.gathering import GatheringProtocol
-from emulator.idle_connections import IdleConnections
+from emulator.errors import ConfigError
+from emulator.serving.gathering import GatheringProtocol
+from emulator.serving.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from emulator.core.errors import EmulatorError
+from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emulator.client import EmulatorClient
     from emulator.core.config import EndpointConfig
     from emulator.core.endpoint import Endpoint
-    from emulator.core.stubs import Stub
+    from emulator.scenario.stubs import Stub
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
 
 
 class Wakeup:

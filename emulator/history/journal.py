@@ -11,16 +11,16 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from emulator.clock.wakeup import Wakeup
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved
 from emulator.core.job_error import explained
-from emulator.core.matching import matches
-from emulator.core.recent import Recent
-from emulator.core.wakeup import Wakeup
+from emulator.history.recent import Recent
+from emulator.scenario.matching import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.events import Event
 
 #: Of each kind, so that a busy worker's calls do not push out the client's.

@@ -15,8 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from emulator.core.errors import EmulatorError
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
+from emulator.errors import EmulatorError
 
 #: Where a project keeps its tests, in the order in which they are looked for.
 TEST_FILES = (".runpod/tests.json", ".github/tests.json", "tests.json", "test_input.json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
-    from emulator.idle_connections import IdleConnections
+    from emulator.serving.idle_connections import IdleConnections
 
 
 class GatheringProtocol(HttpToolsProtocol):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from emulator.core.errors import ConfigError
-from emulator.core.matching import as_json, checked, is_deep, matches
+from emulator.errors import ConfigError
+from emulator.scenario.matching import as_json, checked, is_deep, matches
 
 
 class Point(Enum):

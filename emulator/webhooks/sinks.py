@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.errors import ConfigError
-from emulator.core.recent import Recent
-from emulator.core.wakeup import Wakeup
+from emulator.clock.wakeup import Wakeup
+from emulator.errors import ConfigError
+from emulator.history.recent import Recent
 
 if TYPE_CHECKING:
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
 
 #: The newest deliveries of each sink; more sinks than that are a mistake.
 _DELIVERIES_KEPT = 1_000

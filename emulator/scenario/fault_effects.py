@@ -8,9 +8,9 @@ from emulator.core.result import JobResult
 
 if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
-    from emulator.core.faults import FaultRule
     from emulator.core.job import Job
     from emulator.core.worker import Worker
+    from emulator.scenario.faults import FaultRule
 
 #: How long a worker has been at a job when it crashes in the middle of it, unless the rule says.
 _MID_MS = 100

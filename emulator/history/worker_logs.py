@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emulator.core.recent import Recent
-from emulator.core.wakeup import Wakeup
+from emulator.clock.wakeup import Wakeup
+from emulator.history.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from emulator.core.clock import Clock
+    from emulator.clock.clock import Clock
     from emulator.core.events import WorkerWrote
 
 _LINES_PER_WORKER = 1_000

@@ -10,11 +10,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from emulator.core.faults import Point
-from emulator.core.journal import Entry, EntryKind
 from emulator.core.json_text import NotJSON
-from emulator.core.recent import Recent
 from emulator.core.status_body import webhook_body
+from emulator.history.journal import Entry, EntryKind
+from emulator.history.recent import Recent
+from emulator.scenario.faults import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import httpx
 
     from emulator.core.endpoint import Endpoint
-    from emulator.core.faults import FaultRule
     from emulator.core.job import Job
-    from emulator.core.journal import Journal
+    from emulator.history.journal import Journal
+    from emulator.scenario.faults import FaultRule
 
 log = logging.getLogger("emulator.webhooks")
 

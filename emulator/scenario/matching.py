@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from emulator.core.errors import ConfigError
+from emulator.errors import ConfigError
 
 #: How a pattern's text says what else it was compiled with.
 _FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}

@@ -1,0 +1,1 @@
+"""Time: real, scaled, frozen, moved. Knows nothing of jobs."""

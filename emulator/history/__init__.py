@@ -1,0 +1,1 @@
+"""What is remembered of what has happened: the journal, the workers' lines, the log."""

@@ -1,0 +1,1 @@
+"""Serving over HTTP: uvicorn on our socket, in this thread or another."""

@@ -1,0 +1,1 @@
+"""HTTP out: deliveries of webhooks, and receivers of our own."""
