@@ -21,6 +21,7 @@ from emulator.history.logs import log_event
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
 from emulator.scenario.faults import Faults
+from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
 from emulator.webhooks.deliveries import Webhooks
 from emulator.webhooks.sinks import Sinks
@@ -107,7 +108,9 @@ class Emulator:
         self.journal = Journal(journal_entries)
         self._listener = on_event
         self._sinks = Sinks()
-        self._webhooks = Webhooks(self.journal)
+        #: What is ordered for each endpoint.
+        self._scenarios: dict[Endpoint, Scenario] = {}
+        self._webhooks = Webhooks(self.journal, self._scenarios)
         self._access = Access(api_keys, required=auth)
         self._guard = BrowserGuard()
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
@@ -149,6 +152,13 @@ class Emulator:
             raise EndpointNotFound(
                 f"endpoint not found: {endpoint_id!r}: there is {', '.join(self._endpoints)}"
             ) from None
+
+    def scenario(self, endpoint_id: str) -> Scenario:
+        """What is ordered for an endpoint: its stubs, and the faults that strike it.
+
+        :raises EndpointNotFound: there is no such endpoint.
+        """
+        return self._scenarios[self.endpoint(endpoint_id)]
 
     def worker_kind(self, endpoint_id: str) -> WorkerKind:
         """Who runs the jobs of an endpoint.
@@ -221,7 +231,6 @@ class Emulator:
         from emulator.api.control.controls import Controls
 
         return EmulatorApp(
-            endpoints=self._endpoints,
             default_endpoint_id=next(iter(self._endpoints)),
             access=self._access,
             guard=self._guard,
@@ -232,6 +241,7 @@ class Emulator:
                 not_ready=lambda: self._obstacles,
                 started_ms=lambda: self._started_ms,
                 endpoints=self._endpoints,
+                scenarios=self._scenarios,
                 worker_kind=self.worker_kind,
                 process_id=self._process_id,
                 logs=self._logs,
@@ -308,6 +318,7 @@ class Emulator:
         if launcher is not None:
             await launcher.close(_PROCESS_PATIENCE_S)
         await self._webhooks.drop(endpoint)
+        del self._scenarios[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:
             endpoint.clock.close()
@@ -337,7 +348,7 @@ class Emulator:
             for endpoint_id, endpoint in self._endpoints.items()
         }
         for endpoint in self._endpoints.values():
-            endpoint.stubs.clear()
+            self._scenarios[endpoint].clear()
         self.faults.clear()
         self._logs.clear()
         await self._webhooks.drop()
@@ -410,7 +421,7 @@ class Emulator:
         """
         match worker_kind(endpoint.config):
             case WorkerKind.INLINE:
-                return inline_launcher(endpoint, endpoint.clock), None
+                return inline_launcher(endpoint, self._scenarios[endpoint].stubs), None
             case WorkerKind.PROCESS:
                 command = WorkerCommand.of(endpoint.config)
                 check_command(command)
@@ -465,9 +476,12 @@ class Emulator:
     def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
         config = with_module_as_command(config)
-        endpoint = Endpoint(
-            endpoint_id, config, clock, lambda event: self._on_event(endpoint, event), faults=self.faults
-        )
+
+        def emit(event: Event) -> None:
+            self._on_event(endpoint, event)
+
+        endpoint = Endpoint(endpoint_id, config, clock, emit)
+        self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from emulator.api.auth import Access, BrowserGuard
     from emulator.api.control.controls import Controls
     from emulator.api.rate_limits import RateLimits
-    from emulator.core.endpoint import Endpoint
 
 
 log = logging.getLogger("emulator.api")
@@ -43,7 +42,6 @@ class EmulatorApp(FastAPI):
     def __init__(
         self,
         *,
-        endpoints: Mapping[str, Endpoint],
         default_endpoint_id: str,
         access: Access,
         guard: BrowserGuard,
@@ -65,9 +63,7 @@ class EmulatorApp(FastAPI):
         self._controls = controls
         self._guard = guard
         self._reply_headers = ReplyHeaders(controls.clock)
-        self._dispatch = Dispatch(
-            endpoints, default_endpoint_id, access, rate_limits, self._reply_headers, controls.journal
-        )
+        self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
         self._described: dict[str, Any] | None = None
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))

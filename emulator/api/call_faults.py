@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from emulator.api.exchange import Call
     from emulator.core.endpoint import Endpoint
+    from emulator.scenario.fault_effects import FaultEffects
     from emulator.scenario.faults import FaultRule
 
 #: Larger than any body that an operation takes.
@@ -30,10 +31,12 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 _ROUNDS_TO_CLOSE = 5
 
 
-async def strike_call(call: Call, endpoint: Endpoint, operation: str, *, by_worker: bool) -> FaultRule | None:
+async def strike_call(
+    call: Call, effects: FaultEffects, operation: str, *, by_worker: bool
+) -> FaultRule | None:
     """The fault that was ordered for a call, if one was. Without an operation a rule is for clients alone."""
     body = b""
-    if call.method == "POST" and any(rule.input is not None for rule in endpoint.faults):
+    if call.method == "POST" and any(rule.input is not None for rule in effects.faults):
         try:
             body = await call.body(_BODY_MIB)
         except EmulatorError:
@@ -46,7 +49,7 @@ async def strike_call(call: Call, endpoint: Endpoint, operation: str, *, by_work
             return None
         return fields.get("input") if isinstance(fields, dict) else None
 
-    return endpoint.strike(Point.CALL, read_input, operation=operation, only_named=by_worker)
+    return effects.strike(Point.CALL, read_input, operation=operation, only_named=by_worker)
 
 
 async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint) -> Reply | None:

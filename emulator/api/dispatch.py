@@ -27,15 +27,15 @@ from emulator.scenario.faults import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from starlette.types import Message, Receive, Scope, Send
 
     from emulator.api.auth import Access
+    from emulator.api.control.controls import Controls
     from emulator.api.rate_limits import RateLimits
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
-    from emulator.history.journal import Journal
     from emulator.scenario.faults import FaultRule
 
 log = logging.getLogger("emulator.api")
@@ -76,19 +76,20 @@ class Dispatch:
 
     def __init__(
         self,
-        endpoints: Mapping[str, Endpoint],
+        controls: Controls,
         default_endpoint_id: str,
         access: Access,
         rate_limits: RateLimits,
         reply_headers: ReplyHeaders,
-        journal: Journal,
     ) -> None:
-        self._endpoints = endpoints
+        self._endpoints = controls.endpoints
+        self._scenarios = controls.scenarios
+        self._faults = controls.faults
         self._default_endpoint_id = default_endpoint_id
         self._access = access
         self._rate_limits = rate_limits
         self._reply_headers = reply_headers
-        self._journal = journal
+        self._journal = controls.journal
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -115,8 +116,9 @@ class Dispatch:
         reply: Reply | None = None
         rule: FaultRule | None = None
         try:
-            if endpoint is not None and endpoint.faults.any_at(Point.CALL):
-                rule = await strike_call(call, endpoint, name, by_worker=by_worker)
+            if endpoint is not None and self._faults.any_at(Point.CALL):
+                effects = self._scenarios[endpoint].effects
+                rule = await strike_call(call, effects, name, by_worker=by_worker)
                 if rule is not None:
                     reply = await ordered_reply(rule, call, endpoint)
             if rule is not None and rule.value == "reset":

@@ -7,12 +7,11 @@ The worker's side of it is in `gateway`.
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.config import WorkerKind
-from emulator.core.events import FaultFired, JobMoved, Notice, WorkerWrote
+from emulator.core.events import JobMoved, Notice, WorkerWrote
+from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.pool import WorkerPool
@@ -22,21 +21,17 @@ from emulator.core.scaling import ScalerType
 from emulator.core.store import JobStore, MemoryStore
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
-from emulator.errors import ConfigError, JobNotFound, NotRetryable
-from emulator.scenario.fault_effects import afflict
-from emulator.scenario.faults import Faults, Point
-from emulator.scenario.stubs import Stubs
+from emulator.errors import JobNotFound, NotRetryable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from emulator.clock.clock import Clock
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event, WorkerLine
+    from emulator.core.interference import Interference
     from emulator.core.result import JobResult
     from emulator.core.worker import Worker, WorkerLauncher
-    from emulator.scenario.faults import FaultRule
-    from emulator.scenario.stubs import Stub
 
 #: wire.md 4: chunks a single read of /stream hands out.
 CHUNKS_PER_READ = 200
@@ -44,8 +39,6 @@ CHUNKS_PER_READ = 200
 ERROR_EXECUTION_TIMEOUT = "executionTimeout exceeded"
 ERROR_LOST_TWICE = "job timed out after 1 retries"
 _TIMED_OUT_KEPT = 1_000
-#: Ordered faults with which a worker does not hear that it is to stop.
-_DEAF = frozenset({"hang", "ignore_cancel"})
 _DID_NOT_STOP = "it did not stop a job"
 
 
@@ -59,7 +52,6 @@ class Endpoint:
         clock: Clock,
         emit: Callable[[Event], None],
         store: JobStore | None = None,
-        faults: Faults | None = None,
     ) -> None:
         self.id = endpoint_id
         self.config = config
@@ -67,22 +59,23 @@ class Endpoint:
         self.default_policy = config.default_policy
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
-        self.faults = Faults() if faults is None else faults
-        self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit, self.faults)
+        self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit)
+        #: Asked where something may interfere with what is to happen; see `interfere`.
+        self.interference = NO_INTERFERENCE
         self._store: JobStore = MemoryStore() if store is None else store
         self._emit = emit
         self._ended: dict[JobStatus, int] = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
         self._in_progress = 0
-        #: Ordered to be delivered twice: the next worker gets them too, and nobody waits for its results.
-        self._again: deque[Job] = deque()
         #: The last that timed out: for those who look into the emulator, not for clients.
         self._timed_out: dict[str, Job] = {}
-        #: What the built-in worker answers by.
-        self.stubs = Stubs()
         self._job_ids = JobIds()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
+
+    def interfere(self, interference: Interference) -> None:
+        """Have somebody asked where something may interfere with the life of jobs and workers."""
+        self.interference = self.pool.interference = interference
 
     def open(self, launcher: WorkerLauncher | None) -> None:
         """Let workers start; without a launcher only those work here that come by themselves."""
@@ -124,21 +117,8 @@ class Endpoint:
         self._ended = dict.fromkeys(TERMINAL, 0)
         self._retried = 0
         self._timed_out.clear()
-        self._again.clear()
         self.pool.open(launcher)
         return counts
-
-    def add_stub(self, stub: Stub) -> Stub:
-        """Have jobs with an input such as the stub's end as it says.
-
-        :raises ConfigError: someone else answers the jobs.
-        """
-        if self.config.handler is not None or self.config.worker_kind is WorkerKind.EXTERNAL:
-            who = "has a handler" if self.config.handler is not None else "has external workers"
-            raise ConfigError(
-                f"stubs are for endpoints without a handler: {self.id!r} {who}, which answers its jobs"
-            )
-        return self.stubs.add(stub)
 
     # What clients ask for
 
@@ -251,10 +231,22 @@ class Endpoint:
 
     def purge_queue(self) -> int:
         """Cancel every queued job; running ones go on. Returns how many there were (wire.md 4)."""
-        removed = len(self.queue)
-        for job in self.queue:
+        removed = self.queued_count
+        for job in self.queued():
             self._end(job, JobStatus.CANCELLED)
         return removed
+
+    @property
+    def queued_count(self) -> int:
+        """How many jobs are IN_QUEUE."""
+        return len(self.queue) + len(self.interference.held_back())
+
+    def queued(self) -> Iterator[Job]:
+        """The jobs that are IN_QUEUE, in the order in which they would be served; any of them may end
+        meanwhile.
+        """
+        yield from self.queue
+        yield from list(self.interference.held_back())
 
     def health(self) -> dict[str, dict[str, int]]:
         """The body of /health (wire.md 4)."""
@@ -264,7 +256,7 @@ class Endpoint:
                 "completed": self._ended[JobStatus.COMPLETED],
                 "failed": self._ended[JobStatus.FAILED] + self._ended[JobStatus.TIMED_OUT],
                 "inProgress": self._in_progress,
-                "inQueue": len(self.queue),
+                "inQueue": self.queued_count,
                 "retried": self._retried,
             },
             "workers": dict(sorted({**workers, "ready": workers["idle"]}.items())),
@@ -282,25 +274,6 @@ class Endpoint:
         job_id = None if job is None else job.id
         self._emit(Notice(self.id, level, message, self.clock.now_ms(), job_id, worker_id))
 
-    def strike(
-        self,
-        point: Point,
-        read_input: Callable[[], object],
-        *,
-        operation: str | None = None,
-        only_named: bool = False,
-        job_id: str | None = None,
-        worker_id: str | None = None,
-    ) -> FaultRule | None:
-        """The fault that was ordered for this, if one was; see `Faults.strike`."""
-        if not self.faults.any_at(point):
-            return None
-        rule = self.faults.strike(point, self.id, read_input, operation, only_named=only_named)
-        if rule is not None:
-            effect = f"{rule.effect}: {rule.value}"
-            self._emit(FaultFired(self.id, rule.id, effect, self.clock.now_ms(), job_id, worker_id))
-        return rule
-
     def tell_output(self, worker_id: str, likely_job_id: str | None, lines: Iterable[WorkerLine]) -> None:
         """Tell of what a worker has written; `likely_job_id` is the job of what it printed by itself."""
         at_ms = self.clock.now_ms()
@@ -313,24 +286,25 @@ class Endpoint:
     def deliver(self, worker: Worker, limit: int) -> list[Job]:
         """Give a worker up to `limit` queued jobs."""
         jobs: list[Job] = []
-        if self._again and not worker.hangs:
-            jobs.append(self._again.popleft())
-            worker.given_twice.add(jobs[0].id)
+        if not worker.paused:
+            jobs += self.interference.gives_beside(worker)
         while len(jobs) < limit and (job := self.queue.pop()) is not None:
             self._begin(job, worker)
             if job.empty_input:
                 # The worker never gets such a job (wire.md 2).
-                self._expect_in_vain(job, self._on_never_received)
+                self._expect_in_vain(job, "its input is {}, so the worker never received it")
             else:
                 # Traces of an earlier delivery of the same job here must not end this one.
                 self.let_go(worker, job.id)
                 worker.missing -= {job.id}
+                worker.unseen.discard(job.id)
                 worker.jobs[job.id] = job
                 worker.last_job_id = job.id
-                rule = self.strike(Point.DELIVERY, partial(_input, job), job_id=job.id, worker_id=worker.id)
-                if rule is None or afflict(self, worker, job, rule):
+                if self.interference.delivers(job, worker):
                     jobs.append(job)
-                if worker.hangs:
+                elif job.id in worker.jobs:
+                    worker.unseen.add(job.id)
+                if worker.paused:
                     break
         if jobs or worker.jobs:
             self.pool.occupied(worker)
@@ -339,28 +313,16 @@ class Endpoint:
                 self.pool.adjust()
         return jobs
 
-    def deliver_again(self, job: Job) -> None:
-        """Let one more worker have the job: the next that asks, or one that waits."""
-        self._again.append(job)
-        self.clock.call_later(0, "ordered duplicate", lambda _: self._dispatch(), None)
-
-    def miss(self, job: Job, worker: Worker) -> None:
-        """A worker's result was ordered to get lost: it is free, and the job is missed after a while."""
+    def miss(self, job: Job, worker: Worker, reason: str) -> None:
+        """No result of a job will come: its worker is free, and the job is missed after a while."""
         del worker.jobs[job.id]
-        self._expect_in_vain(job, self._on_result_lost)
+        self._expect_in_vain(job, reason)
         self.pool.freed(worker)
 
     def crash_worker(self, worker: Worker, reason: str) -> None:
         """Have a worker die, with all it holds."""
         if not self.pool.crash(worker, reason):
             self.lose_worker(worker, reason)
-
-    def expect_heartbeat(self, worker: Worker) -> None:
-        """Lose a worker whose heartbeats have been ordered to stop, once they are missed."""
-        self.clock.cancel(worker.ping_timer)
-        worker.ping_timer = self.clock.call_later(
-            self.config.heartbeat_timeout_ms, "heartbeat", self._on_ordered_silence, worker
-        )
 
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
@@ -457,19 +419,12 @@ class Endpoint:
     # The steps of a job's life
 
     def _enqueue(self, job: Job) -> None:
-        if (rule := self.strike(Point.QUEUE, partial(_input, job), job_id=job.id)) is not None:
-            self.queue.stall(job)
-            self.clock.call_later(rule.value, "ordered stall", self._on_stall_over, job)
-            return
+        if not self.interference.holds_back(job):
+            self.admit(job)
+
+    def admit(self, job: Job) -> None:
+        """A job joins the queue: give it to a worker that waits, or see to it that one comes."""
         self.queue.append(job)
-        self._serve_queue(job)
-
-    def _on_stall_over(self, job: Job) -> None:
-        if self.queue.release(job):
-            self._serve_queue(job)
-
-    def _serve_queue(self, job: Job) -> None:
-        """A job has joined the queue: give it to a worker that waits, or see to it that one comes."""
         self._dispatch()
         waits = job.status is JobStatus.IN_QUEUE
         if waits or self.config.scaler_type is ScalerType.REQUEST_COUNT:
@@ -484,14 +439,14 @@ class Endpoint:
 
     def _dispatch(self) -> None:
         """Give queued jobs to the workers that wait."""
-        while (self.queue.available or self._again) and len(self.takers):
+        while len(self.queue) and len(self.takers):
             taker = self.takers.pop()
             if taker.future.done():
                 continue
             if jobs := self.deliver(taker.worker, taker.limit):
                 taker.future.set_result(jobs)
-            elif taker.worker.hangs:
-                self.takers.hang(taker)
+            elif taker.worker.paused:
+                self.takers.pause(taker)
             else:
                 self.takers.put_back(taker)
 
@@ -507,10 +462,12 @@ class Endpoint:
         self._in_progress += 1
         self._emit(JobMoved(self.id, job, JobStatus.IN_QUEUE, now_ms))
 
-    def _expect_in_vain(self, job: Job, on_missed: Callable[[Job], object]) -> None:
+    def _expect_in_vain(self, job: Job, reason: str) -> None:
         """A job is in progress that no worker has: it is missed after a while."""
         self.clock.cancel(job.stage_timer)
-        job.stage_timer = self.clock.call_later(self.config.heartbeat_timeout_ms, "lost job", on_missed, job)
+        job.stage_timer = self.clock.call_later(
+            self.config.heartbeat_timeout_ms, "lost job", self._on_missed, (reason, job)
+        )
 
     def _requeue(self, job: Job) -> None:
         """From IN_PROGRESS back to IN_QUEUE; the caller puts it in the queue."""
@@ -530,7 +487,8 @@ class Endpoint:
         before, now_ms = job.status, self.clock.now_ms()
         job.move_to(status)
         if before is JobStatus.IN_QUEUE:
-            self.queue.remove(job)
+            if job in self.queue:
+                self.queue.remove(job)
         else:
             self._in_progress -= 1
             assert job.started_ms is not None
@@ -566,15 +524,9 @@ class Endpoint:
         self._stop_worker_of(job)
         self._end(job, JobStatus.FAILED, error=ERROR_EXECUTION_TIMEOUT)
 
-    def _on_never_received(self, job: Job) -> None:
-        self.lose(job, "its input is {}, so the worker never received it")
-
-    def _on_result_lost(self, job: Job) -> None:
-        self.lose(job, "its result was ordered to get lost")
-
-    def _on_ordered_silence(self, worker: Worker) -> None:
-        worker.ping_timer = None
-        self.crash_worker(worker, "its heartbeats were ordered to stop")
+    def _on_missed(self, missed: tuple[str, Job]) -> None:
+        reason, job = missed
+        self.lose(job, reason)
 
     def _stop_worker_of(self, job: Job) -> None:
         """Tell the worker that holds the job to stop it, and see to it that it does."""
@@ -584,7 +536,7 @@ class Endpoint:
         worker.stopping[job.id] = self.clock.call_later(
             self.config.stop_grace_ms, "stop grace", self._on_stop_grace_over, (worker, job.id)
         )
-        if worker.afflictions.get(job.id) in _DEAF:
+        if self.interference.swallows_stop(job, worker):
             return
         worker.stop_signals.append(job.id)
         worker.stop_called.notify()
@@ -597,7 +549,3 @@ class Endpoint:
             return
         del worker.stopping[job_id]
         self.replace_worker(worker, fault)
-
-
-def _input(job: Job) -> object:
-    return job.input

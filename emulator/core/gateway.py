@@ -52,7 +52,7 @@ class Gateway:
             return []
         worker = self._pool.checked_in(worker_id)
         worker.takes += 1
-        if worker.hangs:
+        if worker.paused:
             return await self._endpoint.takers.wait(worker, limit, hold_ms)
         if holds_nothing and worker.busy:
             for job_id in list(worker.stopping):
@@ -64,9 +64,12 @@ class Gateway:
             return jobs
         given = await self._endpoint.takers.wait(worker, limit, hold_ms)
         if not given:
+            if beside := self._endpoint.interference.gives_beside(worker):
+                self._pool.occupied(worker)
+                return beside
             is_parked = self._pool.parked(worker_id) is not None
             return await self.take(worker_id, limit=limit, hold_ms=hold_ms) if is_parked else []
-        jobs = [job for job in given if worker.jobs.get(job.id) is job or job.id in worker.given_twice]
+        jobs = [job for job in given if worker.jobs.get(job.id) is job]
         for job in given:
             # Cancelled before the worker woke up: it need not be told to stop.
             self.let_go(worker_id, job.id)
@@ -100,14 +103,14 @@ class Gateway:
         May be called again for the same job, as a worker does that got no answer.
         """
         job = self._held(worker_id, job_id, "result")
-        if job is None:
-            self.let_go(worker_id, job_id)
-            return False
         worker = self._pool.get(worker_id)
-        assert worker is not None
-        if worker.afflictions.pop(job_id, None) == "lose_result":
-            self._endpoint.miss(job, worker)
-        else:
+        if job is None or worker is None:
+            self.let_go(worker_id, job_id)
+            if worker is not None and worker.state is WorkerState.RUNNING:
+                # It was given the job beside another worker.
+                self._pool.freed(worker)
+            return False
+        if not self._endpoint.interference.loses_result(job, worker):
             self._endpoint.finish(job, worker, result)
         return True
 
@@ -121,14 +124,14 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if worker is None:
             raise WorkerGone
-        if worker.silent:
+        if self._endpoint.interference.silences(worker):
             return
         if worker.state is WorkerState.UNHEALTHY:
             # A late sign of life of a worker that is being started anew.
             return
         if missed_when_silent:
             self._expect_another(worker)
-        named = frozenset(job_ids) | worker.afflictions.keys()
+        named = frozenset(job_ids) | worker.unseen
         for job_id in worker.stopping.keys() - named:
             self.let_go(worker_id, job_id)
         missing = frozenset(worker.jobs.keys() - named)
@@ -271,7 +274,7 @@ class Gateway:
     def _expect_another(self, worker: Worker) -> None:
         """Arm the timer after which a worker that shows no sign of life is lost."""
         clock = self._endpoint.clock
-        if worker.silent:
+        if self._endpoint.interference.silences(worker):
             return
         clock.cancel(worker.ping_timer)
         # Real workers do not report in more often on a clock that runs faster.

@@ -99,7 +99,7 @@ class Job:
         self.stage_timer: Timer | None = None
         self._ended: Wakeup | None = None
         self._chunked: Wakeup | None = None
-        #: Links and place of the queue it is in.
+        #: Links and place of the queue it is in; place 0 is in none.
         self.previous_queued: Job | None = None
         self.next_queued: Job | None = None
         self.place = 0

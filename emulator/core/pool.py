@@ -11,12 +11,12 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from emulator.core.events import FaultFired, Notice, WorkerMoved
+from emulator.core.events import Notice, WorkerMoved
+from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
 from emulator.core.starts import Starts
 from emulator.core.worker import Worker, WorkerState
 from emulator.errors import WorkerGone
-from emulator.scenario.faults import Faults, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -48,7 +48,6 @@ class WorkerPool:
         queue: JobQueue,
         takers: Takers,
         emit: Callable[[Event], None],
-        faults: Faults,
     ) -> None:
         self._endpoint_id = endpoint_id
         self._config = config
@@ -56,7 +55,7 @@ class WorkerPool:
         self._queue = queue
         self._takers = takers
         self._emit = emit
-        self._faults = faults
+        self.interference = NO_INTERFERENCE
         #: Whether its workers can start.
         self.starts = Starts(endpoint_id)
         self._launcher: WorkerLauncher | None = None
@@ -152,8 +151,7 @@ class WorkerPool:
             takes_real_time = True
         else:
             takes_real_time = self._launcher is not None and self._launcher.takes_real_time(worker.id)
-        hanging = {job_id for job_id, effect in worker.afflictions.items() if effect == "hang"}
-        busy = worker.state is WorkerState.INITIALIZING or bool(worker.jobs.keys() - hanging)
+        busy = worker.state is WorkerState.INITIALIZING or bool(worker.jobs.keys() - worker.unseen)
         return takes_real_time and busy
 
     def counts(self) -> dict[WorkerState, int]:
@@ -239,8 +237,7 @@ class WorkerPool:
         """Have a worker die as if by itself; False when that is not in our hands."""
         if self._launcher is None or worker.external:
             return False
-        for job_id in worker.jobs:
-            worker.afflictions[job_id] = "dying"
+        worker.paused = f"is about to die: {reason}"
         self._launcher.crash(worker.id, reason)
         return True
 
@@ -292,6 +289,12 @@ class WorkerPool:
         """A parked worker has died."""
         if (worker := self._parked.pop(worker_id, None)) is not None:
             worker.unparked.notify()
+
+    def start_later(self, worker: Worker, delay_ms: int, *, throttled: bool) -> None:
+        """Start a worker after so long: it is slow to start, or (`throttled`) no machine is free for it."""
+        if throttled:
+            self._set_state(worker, WorkerState.THROTTLED, "ordered: no machine is free for it")
+        worker.restart_timer = self._clock.call_later(delay_ms, "ordered start", self._launch_late, worker)
 
     # Scaling
 
@@ -399,18 +402,10 @@ class WorkerPool:
             self._launch(worker)
 
     def _launch(self, worker: Worker) -> None:
-        """Have a worker started, unless a fault is to keep it from that for a while."""
+        """Have a worker started, unless something keeps it from that for a while."""
         assert self._launcher is not None
-        rule = self._faults.strike(Point.START, self._endpoint_id, lambda: None)
-        if rule is None:
+        if not self.interference.delays_start(worker):
             self._launcher.start(worker.id)
-            return
-        effect = f"{rule.effect}: {rule.value}"
-        now_ms = self._clock.now_ms()
-        self._emit(FaultFired(self._endpoint_id, rule.id, effect, now_ms, worker_id=worker.id))
-        if rule.effect == "throttled_ms":
-            self._set_state(worker, WorkerState.THROTTLED, "ordered: no machine is free for it")
-        worker.restart_timer = self._clock.call_later(rule.value, "ordered start", self._launch_late, worker)
 
     def _launch_late(self, worker: Worker) -> None:
         worker.restart_timer = None
@@ -454,7 +449,9 @@ class WorkerPool:
         worker.idle_timer = worker.ping_timer = None
         worker.jobs.clear()
         worker.stopping.clear()
-        worker.afflictions.clear()
+        worker.unseen.clear()
+        worker.paused = ""
+        self.interference.forget(worker)
         worker.stop_signals.clear()
         worker.stop_called.notify()
         worker.missing = frozenset()

@@ -68,19 +68,14 @@ class JobQueue:
     def __init__(self) -> None:
         self._normal = _Lane()
         self._low = _Lane()
-        #: Ordered to stall: nobody is given them.
-        self._stalled = _Lane()
-        self._stalled_jobs: set[Job] = set()
         self._last_place = 0
         self._first_place = 0
 
     def __len__(self) -> int:
-        return self._normal.length + self._low.length + self._stalled.length
-
-    @property
-    def available(self) -> int:
-        """How many jobs a worker could be given now."""
         return self._normal.length + self._low.length
+
+    def __contains__(self, job: Job) -> bool:
+        return job.place != 0
 
     @property
     def scaling_length(self) -> int:
@@ -103,27 +98,15 @@ class JobQueue:
         job.place = self._first_place
         self._lane(job).prepend(job)
 
-    def stall(self, job: Job) -> None:
-        """Take in a job that nobody is to be given before `release`."""
-        self._stalled_jobs.add(job)
-        self._stalled.append(job)
-
-    def is_stalled(self, job: Job) -> bool:
-        """Whether nobody is given the job before `release`."""
-        return job in self._stalled_jobs
-
-    def release(self, job: Job) -> bool:
-        """Put a stalled job at the end; False when it is stalled no more."""
-        if job not in self._stalled_jobs:
-            return False
-        self.remove(job)
-        self.append(job)
-        return True
-
     def remove(self, job: Job) -> None:
-        """Take out a job that is in the queue."""
+        """Take out a job.
+
+        :raises ValueError: it is not in the queue.
+        """
+        if not job.place:
+            raise ValueError(f"job {job.id} is not in the queue")
+        job.place = 0
         self._lane(job).remove(job)
-        self._stalled_jobs.discard(job)
 
     def pop(self) -> Job | None:
         """Take out the job that came first."""
@@ -137,9 +120,6 @@ class JobQueue:
     def __iter__(self) -> Iterator[Job]:
         yield from self._normal
         yield from self._low
-        yield from self._stalled
 
     def _lane(self, job: Job) -> _Lane:
-        if self._stalled_jobs and job in self._stalled_jobs:
-            return self._stalled
         return self._low if job.policy.low_priority else self._normal

@@ -35,15 +35,15 @@ class Takers:
         self._clock = clock
         self._hand_back = hand_back
         self._waiting: dict[Taker, None] = {}
-        #: Those of workers that hang: they wait and are given nothing.
-        self._hanging: dict[Taker, None] = {}
+        #: Those of paused workers: they wait and are given nothing.
+        self._paused: dict[Taker, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def has(self, worker: Worker) -> bool:
         """Whether the worker waits for a job, be it in vain."""
-        return any(taker.worker is worker for taker in (*self._waiting, *self._hanging))
+        return any(taker.worker is worker for taker in (*self._waiting, *self._paused))
 
     def pop(self) -> Taker:
         """The taker to serve next; the caller gives it jobs or puts it back."""
@@ -54,9 +54,9 @@ class Takers:
         """Let a taker wait on."""
         self._waiting[taker] = None
 
-    def hang(self, taker: Taker) -> None:
+    def pause(self, taker: Taker) -> None:
         """Let a taker wait in vain."""
-        self._hanging[taker] = None
+        self._paused[taker] = None
 
     def dismiss(self, worker: Worker) -> None:
         """End the waits of a worker that is going away."""
@@ -69,6 +69,13 @@ class Takers:
         for taker in self._of(worker):
             _give_up(taker.future)
 
+    def release_another(self, worker_id: str | None) -> None:
+        """End a wait of any worker but this one; it may wait again."""
+        for taker in reversed(self._waiting):
+            if taker.worker.id != worker_id:
+                _give_up(taker.future)
+                return
+
     async def wait(self, worker: Worker, limit: int, hold_ms: int | None) -> list[Job]:
         """Wait for jobs, up to `hold_ms` (None: as long as it takes); empty when none came.
 
@@ -77,8 +84,8 @@ class Takers:
         :raises WorkerGone: the worker is going away.
         """
         taker = Taker(worker, limit)
-        if worker.hangs:
-            self._hanging[taker] = None
+        if worker.paused:
+            self._paused[taker] = None
         else:
             self._waiting[taker] = None
         timer = None
@@ -93,14 +100,14 @@ class Takers:
         finally:
             self._clock.cancel(timer)
             self._waiting.pop(taker, None)
-            self._hanging.pop(taker, None)
+            self._paused.pop(taker, None)
 
     def _of(self, worker: Worker) -> list[Taker]:
         """Take out the takers of a worker."""
-        found = [taker for taker in (*self._waiting, *self._hanging) if taker.worker is worker]
+        found = [taker for taker in (*self._waiting, *self._paused) if taker.worker is worker]
         for taker in found:
             self._waiting.pop(taker, None)
-            self._hanging.pop(taker, None)
+            self._paused.pop(taker, None)
         return found
 
 

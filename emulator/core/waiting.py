@@ -26,8 +26,8 @@ class Cause(Enum):
     """An order has it stall."""
     WORKERS_BUSY = auto()
     """All workers have jobs."""
-    WORKERS_HANG = auto()
-    """All workers hang, as was ordered."""
+    WORKERS_PAUSED = auto()
+    """All workers are given nothing."""
     NEXT_TAKE = auto()
     """A worker is idle: it has not asked yet."""
     NO_WORKER_ALLOWED = auto()
@@ -69,7 +69,7 @@ def wait_of(endpoint: Endpoint, job: Job) -> Wait | None:
     """Why a job waits for a worker; None when it does not."""
     if job.status is not JobStatus.IN_QUEUE:
         return None
-    if endpoint.queue.is_stalled(job):
+    if job in endpoint.interference.held_back():
         return _until(endpoint.clock, None, Cause.STALL, "it stalls in the queue, as was ordered (stall_ms)")
     if endpoint.pool.is_up:
         return _for_a_worker_that_is_up(endpoint)
@@ -85,11 +85,10 @@ def why_not_ready(endpoint: Endpoint) -> str:
 
 def _for_a_worker_that_is_up(endpoint: Endpoint) -> Wait:
     up = [worker for worker in endpoint.pool if worker.state in (WorkerState.IDLE, WorkerState.RUNNING)]
-    hanging = [worker for worker in up if worker.hangs]
-    if up and len(hanging) == len(up):
-        told = f"worker {up[0].id} hangs" if len(up) == 1 else f"all {len(up)} workers hang"
-        return Wait(Cause.WORKERS_HANG, f"{told}, as was ordered (hang)")
-    idle = next((worker for worker in up if worker.state is WorkerState.IDLE and not worker.hangs), None)
+    if up and all(worker.paused for worker in up):
+        told = ", ".join(f"worker {worker.id} {worker.paused}" for worker in up)
+        return Wait(Cause.WORKERS_PAUSED, told)
+    idle = next((worker for worker in up if worker.state is WorkerState.IDLE and not worker.paused), None)
     if idle is not None or not up:
         told = f"worker {idle.id} is idle" if idle is not None else "a parked worker comes back"
         return Wait(Cause.NEXT_TAKE, f"{told}: it gets the job when it asks for its next one")

@@ -28,10 +28,6 @@ class WorkerState(StrEnum):
     """Crashed; it is started again after a growing delay."""
 
 
-#: Ordered faults with which a worker is stuck; with the second it is about to be dead.
-_HANGING = frozenset({"hang", "dying"})
-
-
 class WorkerLauncher(Protocol):
     """Who really starts and ends workers. A started worker reports at the gateway by its first take."""
 
@@ -58,10 +54,10 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "afflictions", "complaint", "crashes", "external", "given_twice", "id", "idle_since_ms",
-        "idle_timer", "jobs", "last_error", "last_job_id", "missing", "ping_timer", "polls", "reason",
-        "replaces", "restart_timer", "retiring", "since_ms", "starting_ms", "state", "stop_called",
-        "stop_signals", "stopping", "takes", "unparked",
+        "complaint", "crashes", "external", "id", "idle_since_ms", "idle_timer", "jobs", "last_error",
+        "last_job_id", "missing", "paused", "ping_timer", "polls", "reason", "replaces", "restart_timer",
+        "retiring", "since_ms", "starting_ms", "state", "stop_called", "stop_signals", "stopping", "takes",
+        "unparked", "unseen",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
@@ -101,10 +97,10 @@ class Worker:
         self.polls = 0
         #: Why it goes away once it holds no job; empty while it stays.
         self.retiring = ""
-        #: The ordered fault that each of these jobs has brought upon it.
-        self.afflictions: dict[str, str] = {}
-        #: Jobs it was given only because they were ordered to be delivered twice.
-        self.given_twice: set[str] = set()
+        #: Why it is given nothing, though it may ask: what it does, for a person. Empty while it is.
+        self.paused = ""
+        #: Jobs that are its by the books, and that it has never seen.
+        self.unseen: set[str] = set()
         #: Crashes in a row.
         self.crashes = 0
         #: The workers with older code that go once this one is up.
@@ -116,13 +112,3 @@ class Worker:
     def busy(self) -> bool:
         """Whether it holds a job, be it one it should have let go of."""
         return bool(self.jobs or self.stopping)
-
-    @property
-    def hangs(self) -> bool:
-        """Whether it was ordered to hang: it asks for nothing and hears nothing."""
-        return bool(self.afflictions) and not _HANGING.isdisjoint(self.afflictions.values())
-
-    @property
-    def silent(self) -> bool:
-        """Whether its heartbeats were ordered to stop."""
-        return "stop_heartbeat" in self.afflictions.values()

@@ -48,7 +48,7 @@ class QueueWatch:
         self._timer = None
         before, self._first = self._first, {}
         for endpoint in self._endpoints.values():
-            job = next(iter(endpoint.queue), None)
+            job = next(endpoint.queued(), None)
             if job is None:
                 continue
             self._first[endpoint] = (job, job.queued_ms)

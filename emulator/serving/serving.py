@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emulator.client import EmulatorClient
     from emulator.core.config import EndpointConfig
     from emulator.core.endpoint import Endpoint
+    from emulator.scenario.scenario import Scenario
     from emulator.scenario.stubs import Stub
 
 _T = TypeVar("_T")
@@ -30,8 +31,8 @@ class Served(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def endpoint(self, endpoint_id: str) -> Endpoint:
-        """An endpoint."""
+    def scenario(self, endpoint_id: str) -> Scenario:
+        """What is ordered for an endpoint."""
 
     async def create_endpoint(
         self, endpoint_id: str, given: object = None, *, clock: str | None = None
@@ -118,11 +119,11 @@ class EmulatorThread:
     def add_stub(self, endpoint_id: str, stub: Stub) -> int:
         """Add a stub to an endpoint; returns its number.
 
-        :raises ConfigError: it takes none; see `Endpoint.add_stub`.
+        :raises ConfigError: it takes none; see `Scenario.add_stub`.
         """
 
         async def add() -> int:
-            return self._emulator.endpoint(endpoint_id).add_stub(stub).number
+            return self._emulator.scenario(endpoint_id).add_stub(stub).number
 
         return self._call(add())
 

@@ -18,7 +18,7 @@ from emulator.scenario.faults import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import httpx
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.core.job import Job
     from emulator.history.journal import Journal
     from emulator.scenario.faults import FaultRule
+    from emulator.scenario.scenario import Scenario
 
 log = logging.getLogger("emulator.webhooks")
 
@@ -123,8 +124,9 @@ class _AttemptEntry(Entry):
 class Webhooks:
     """Delivers concurrently: up to three attempts each, ten seconds apart on the endpoint's clock."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, scenarios: Mapping[Endpoint, Scenario]) -> None:
         self._journal = journal
+        self._scenarios = scenarios
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
         #: The deliveries whose receiver has been called and has not answered yet.
         self._calling: set[Delivery] = set()
@@ -222,7 +224,7 @@ class Webhooks:
 
     async def _attempt(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
         """Make one attempt, as an ordered fault will have it; returns what was wrong, None when nothing."""
-        rule = delivery.endpoint.strike(
+        rule = self._scenarios[delivery.endpoint].effects.strike(
             Point.WEBHOOK, lambda: json.loads(delivery.body)["input"], job_id=delivery.job_id
         )
         if rule is not None and rule.effect == "webhook_delay_ms":

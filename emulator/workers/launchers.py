@@ -21,6 +21,7 @@ from emulator.workers.project import project_of, working_folder
 if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
+    from emulator.scenario.stubs import Stubs
     from emulator.workers.guard import Guard
 
 Launcher: TypeAlias = InlineLauncher | ProcessLauncher
@@ -33,8 +34,8 @@ def worker_kind(config: EndpointConfig) -> WorkerKind:
     return config.worker_kind
 
 
-def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
-    """A launcher of workers in this process.
+def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
+    """A launcher of workers in this process; `stubs` are what the mock worker answers by.
 
     :raises HandlerError: the handler cannot be loaded, or wants a working folder of its own.
     """
@@ -44,8 +45,10 @@ def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
     if isinstance(source, Handler):
         handler = source
     else:
-        handler = mock_worker(clock, endpoint.stubs) if source is None else load_handler(source)
-    return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
+        handler = mock_worker(endpoint.clock, stubs) if source is None else load_handler(source)
+    return InlineLauncher(
+        handler, Gateway(endpoint), endpoint.clock, cold_start_ms=endpoint.config.cold_start_ms
+    )
 
 
 def process_launcher(

@@ -55,7 +55,7 @@ def start_failure(command: WorkerCommand, code: int, lines: Sequence[str]) -> st
         return _how_it_ended(command, code, lines)
     if missing := _NO_MODULE.match(raised.told):
         return f"{missing[0]}: {_where_it_may_be(command, missing['name'])}"
-    told = f"{raised.told}{_place(raised, command.folder)}"
+    told = f"{raised.told}{_place(raised, (command.folder, _home(command)))}"
     hint = relative_import_hint(lines, command.folder, command.function)
     return f"{told}: {hint}" if hint else told
 
@@ -78,7 +78,7 @@ def headline(problem: str) -> str:
     """The sentence of an error that shows a piece of code, or a traceback, below its own first line."""
     first, _, rest = problem.partition("\n")
     raised = _raised(rest.splitlines())
-    return first if raised is None else f"{first.rstrip(':')}: {raised.told}{_place(raised, None)}"
+    return first if raised is None else f"{first.rstrip(':')}: {raised.told}{_place(raised, ())}"
 
 
 def _raised(lines: Sequence[str]) -> _Raised | None:
@@ -103,13 +103,14 @@ def _raised(lines: Sequence[str]) -> _Raised | None:
     return _Raised(told if len(told) <= _MESSAGE_MAX else f"{told[:_MESSAGE_MAX]}…", frames)
 
 
-def _place(raised: _Raised, folder: Path | None) -> str:
-    """The innermost line of the project's own code; of a syntax error the line that is none."""
+def _place(raised: _Raised, folders: Sequence[Path]) -> str:
+    """The innermost line of the code in `folders` (none: of any); of a syntax error the line that is none."""
     for file, line in raised.frames:
-        if folder is None:
+        if not folders:
             return f" ({Path(file).name}, line {line})"
-        if Path(file).is_relative_to(folder) and "site-packages" not in file:
-            return f" ({Path(file).relative_to(folder)}, line {line})"
+        home = next((folder for folder in folders if Path(file).is_relative_to(folder)), None)
+        if home is not None and "site-packages" not in file:
+            return f" ({Path(file).relative_to(home)}, line {line})"
     return ""
 
 

@@ -81,7 +81,7 @@ def served():
         requests.Session() as session,
     ):
         # A made-up webhook points anywhere.
-        patch.setattr("emulator.webhooks._post", deliver_nowhere)
+        patch.setattr("emulator.webhooks.deliveries._post", deliver_nowhere)
         session.trust_env = False
         yield Served(schemathesis.openapi.from_dict(DOCUMENT), url, session)
 

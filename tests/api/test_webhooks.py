@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def impatient_clock(monkeypatch):
     """Time is not held back by a call that hangs: the test itself waits until it has arrived."""
-    monkeypatch.setattr("emulator.webhooks._PATIENCE_S", 0.0)
+    monkeypatch.setattr("emulator.webhooks.deliveries._PATIENCE_S", 0.0)
 
 
 def lines_about(caplog, job_id):

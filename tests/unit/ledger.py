@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from emulator.clock.clock import subject_of
 from emulator.core.events import JobMoved, WorkerMoved
 from emulator.errors import JobNotFound
 
@@ -320,7 +321,7 @@ class Ledger:
 
     def _audit_timers(self, endpoint: Endpoint) -> None:
         timers = Counter(
-            (timer.kind, timer.argument.id)
+            (timer.kind, subject_of(timer.argument))
             for timer in endpoint.clock.pending()
             if timer.kind in ("ttl", "executionTimeout", "lost job", "retention")
         )

@@ -11,6 +11,8 @@ from emulator.core.endpoint import Endpoint
 from emulator.core.events import Notice
 from emulator.core.gateway import Gateway
 from emulator.core.result import JobResult
+from emulator.scenario.faults import Faults
+from emulator.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from emulator.core.events import Event
@@ -57,6 +59,8 @@ class Stage:
         self.events: list[Event] = []
         self.config = EndpointConfig(**config)
         self.endpoint = Endpoint("ep", self.config, self.clock, self.events.append)
+        self.faults = Faults()
+        self.scenario = Scenario(self.endpoint, self.faults, self.events.append)
         self.gateway = Gateway(self.endpoint)
         self.launcher = ManualLauncher()
         self.endpoint.open(self.launcher)

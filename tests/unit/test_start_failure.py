@@ -68,8 +68,9 @@ def test_a_package_may_have_another_name_than_its_module():
         (
             "from .model import x",
             {"src/model.py": ""},
-            "no known parent package (handler.py, line 1): a script is no part of a package; serve it as a"
-            " module of one, in PROJECT: src.handler:handler",
+            "no known parent package (handler.py, line 1): handler.py is a module of a package: run it as"
+            ' one, with --workdir PROJECT --command "python -m src.handler", or name its function:'
+            " src.handler:handler",
         ),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from emulator.history.journal import Journal
     from emulator.history.worker_logs import WorkerLogs
     from emulator.scenario.faults import Faults
+    from emulator.scenario.scenario import Scenario
     from emulator.webhooks.deliveries import Webhooks
     from emulator.webhooks.sinks import Sinks
 
@@ -34,6 +35,8 @@ class Controls:
     #: When the emulator started, ms since the epoch; None before.
     started_ms: Callable[[], int | None]
     endpoints: Mapping[str, Endpoint]
+    #: What is ordered for each of them.
+    scenarios: Mapping[Endpoint, Scenario]
     #: Who runs the jobs of an endpoint.
     worker_kind: Callable[[str], WorkerKind]
     #: The number of a worker's process, by endpoint and worker.
@@ -63,6 +66,13 @@ class Controls:
                 "PUT /_emulator/endpoints/{id} adds one",
             )  # fmt: skip
         return self.endpoints[endpoint_id]
+
+    def scenario(self, endpoint_id: str) -> Scenario:
+        """What is ordered for an endpoint.
+
+        :raises ControlError: there is no such endpoint.
+        """
+        return self.scenarios[self.endpoint(endpoint_id)]
 
     def clock_of(self, endpoint_id: str | None) -> Clock:
         """The clock of an endpoint, or the emulator's.

@@ -73,25 +73,24 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
     @router.get("/endpoints/{endpoint_id}/stubs", response_model=StubsView)
     async def stubs(endpoint_id: str) -> Response:
         """The stubs of an endpoint, in the order in which they are tried."""
-        endpoint = controls.endpoint(endpoint_id)
-        return reply(encode({"stubs": [stub.as_json() for stub in endpoint.stubs]}))
+        return reply(encode({"stubs": [stub.as_json() for stub in controls.scenario(endpoint_id).stubs]}))
 
     @router.post("/endpoints/{endpoint_id}/stubs", response_model=StubView)
     async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> Response:
         """Have jobs with such an input end so: `{"when": {"input": …}, "returns": …}` (docs/testing.md)."""
-        return reply(encode(controls.endpoint(endpoint_id).add_stub(Stub.parse(stub)).as_json()))
+        return reply(encode(controls.scenario(endpoint_id).add_stub(Stub.parse(stub)).as_json()))
 
     @router.patch("/endpoints/{endpoint_id}/stubs/{number}", response_model=StubView)
     async def change_stub(endpoint_id: str, number: int, change: StubChange) -> Response:
         """For how many jobs a stub is good."""
-        stub = controls.endpoint(endpoint_id).stubs.get(number)
+        stub = controls.scenario(endpoint_id).stubs.get(number)
         stub.times = change.times
         return reply(encode(stub.as_json()))
 
     @router.delete("/endpoints/{endpoint_id}/stubs")
     async def clear_stubs(endpoint_id: str) -> Deleted:
         """Forget all stubs of an endpoint."""
-        return Deleted(deleted=controls.endpoint(endpoint_id).stubs.clear())
+        return Deleted(deleted=controls.scenario(endpoint_id).stubs.clear())
 
 
 def _view(controls: Controls, endpoint: Endpoint) -> EndpointView:
