@@ -252,9 +252,9 @@ def test_a_callable_is_taken_as_it_is():
 def test_an_object_that_can_be_called_is_a_handler():
     class Work:
         def __call__(self, job):
-            yield 1
+            return 1
 
-    assert load_handler(Work()).kind is HandlerKind.GENERATOR
+    assert load_handler(Work()).kind is HandlerKind.SYNC
 
 
 # What goes wrong

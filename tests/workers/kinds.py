@@ -87,6 +87,10 @@ class Workers:
             if body["status"] not in ("IN_QUEUE", "IN_PROGRESS"):
                 return chunks
 
+    def timeline(self, job_id: str) -> str:
+        """What has happened to a job, and what the emulator has to say about it."""
+        return "\n".join(self._ask("GET", f"/_emulator/jobs/{job_id}/timeline")["lines"])
+
     def health(self, form: str) -> dict[str, Any]:
         return self._ask("GET", f"/v2/{form}/health")
 
@@ -104,9 +108,9 @@ class Workers:
 
 
 @contextmanager
-def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
+def workers_of(kind: str, folder: Path, forms: dict[str, tuple[str, str, str]] = FORMS) -> Iterator[Workers]:
     """Serve every form by workers of a kind: inline, function, script or external."""
-    for form, (module, function, options) in FORMS.items():
+    for form, (module, function, options) in forms.items():
         shutil.copy(HERE / f"{module}.py", folder)
         text = SCRIPT.format(module=module, function=function, options=options)
         (folder / f"{form}.py").write_text(text)
@@ -117,7 +121,7 @@ def workers_of(kind: str, folder: Path) -> Iterator[Workers]:
             workers_max=1,
             idle_timeout_s=600,
         )
-        for form, (module, function, _) in FORMS.items()
+        for form, (module, function, _) in forms.items()
     }
     emulator = Emulator(endpoints, rate_limits=False)
     with (
