@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from emulator.core.advice import Advice
 from emulator.core.config import WorkerKind
 from emulator.core.errors import ConfigError, JobNotFound, NotRetryable
 from emulator.core.events import FaultFired, JobMoved, Notice, WorkerWrote
@@ -81,6 +82,7 @@ class Endpoint:
         #: What the built-in worker answers by.
         self.stubs = Stubs()
         self._job_ids = JobIds()
+        self._advice = Advice()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
@@ -369,6 +371,8 @@ class Endpoint:
             )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
+        if result.error is not None and (advice := self._advice.on(result.error)):
+            self.notice("warning", advice, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self._end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)

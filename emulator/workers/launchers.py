@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,11 +11,13 @@ from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
 from emulator.workers.command import WorkerCommand, WorkerEnvironment
 from emulator.workers.handler import Handler
+from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.inline import InlineLauncher
-from emulator.workers.loading import forget_project, load_handler, parts_of
+from emulator.workers.loading import forget_project, load_handler, looks_async, parts_of
 from emulator.workers.mock_worker import mock_worker
 from emulator.workers.preflight import check_command, check_syntax
 from emulator.workers.process import ProcessLauncher
+from emulator.workers.workplaces import Workplaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,11 +42,29 @@ def inline_launcher(endpoint: Endpoint, clock: Clock) -> InlineLauncher:
     :raises HandlerError: the handler cannot be loaded.
     """
     source = endpoint.config.handler
-    if isinstance(source, Handler):
-        handler = source
+    if source is None:
+        workplaces = Workplaces(mock_worker(clock, endpoint.stubs))
     else:
-        handler = mock_worker(clock, endpoint.stubs) if source is None else load_handler(source)
-    return InlineLauncher(handler, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
+        workplaces = Workplaces(source) if isinstance(source, Handler) else _workplaces(source)
+    return InlineLauncher(workplaces, Gateway(endpoint), clock, cold_start_ms=endpoint.config.cold_start_ms)
+
+
+def _workplaces(source: object) -> Workplaces:
+    """The handler, loaded in the thread in which it is to run: the emulator's, or its first worker's.
+
+    :raises HandlerError: it cannot be loaded.
+    """
+    if not isinstance(source, str | Path) or looks_async(source):
+        return Workplaces(load_handler(source))
+    place, function = parts_of(source)
+    thread = HandlerThread("runpod-worker-1")
+    handler = thread.load(partial(load_handler, source)).result()
+    if not place.endswith(".py"):
+        # A module is there once in a process.
+        return Workplaces(handler, thread=thread)
+    # The current folder may be another one by then.
+    again = f"{Path(place).resolve()}:{function}" if function else Path(place).resolve()
+    return Workplaces(handler, partial(load_handler, again), thread)
 
 
 def process_launcher(
@@ -85,4 +106,4 @@ def take_up_changes(launcher: Launcher, config: EndpointConfig, changed: Iterabl
     folder = project_of(config)
     if folder is not None:
         forget_project(folder)
-        launcher.replace_handler(load_handler(config.handler))
+        launcher.replace_handler(_workplaces(config.handler))
