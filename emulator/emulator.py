@@ -267,8 +267,15 @@ class Emulator:
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
-        for endpoint_id, endpoint in self._endpoints.items():
-            self._prepare(endpoint_id, endpoint)
+        try:
+            for endpoint_id, endpoint in self._endpoints.items():
+                self._prepare(endpoint_id, endpoint)
+        except BaseException:
+            # Those that did load have threads.
+            for launcher in self._launchers.values():
+                await launcher.close(0)
+            self._launchers.clear()
+            raise
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
         for endpoint_id in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):

@@ -10,6 +10,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from emulator.core.advice import Advice
 from emulator.core.events import JobMoved, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import RETRYABLE, TERMINAL, Job, JobStatus
@@ -70,6 +71,7 @@ class Endpoint:
         #: The last that timed out: for those who look into the emulator, not for clients.
         self._timed_out: dict[str, Job] = {}
         self._job_ids = JobIds()
+        self._advice = Advice()
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
@@ -338,6 +340,8 @@ class Endpoint:
             )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
+        if result.error is not None and (advice := self._advice.on(result.error)):
+            self.notice("warning", advice, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self._end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)

@@ -37,4 +37,10 @@ def _fault(value: object, path: str, parents: set[int]) -> str | None:
                 return why
         return None
     kind = type(value).__name__
+    if kind in ("generator", "async_generator"):
+        return (
+            f"{path} is of type {kind}, which JSON cannot express: to stream, the handler itself must be a"
+            " function that yields. The SDK does not see a generator in a lambda, or in an object whose"
+            " __call__ yields: production loses such a job"
+        )
     return f"{path} is of type {kind}, which JSON cannot express: return text, numbers, lists or dicts"

@@ -22,7 +22,7 @@ class HandlerKind(Enum):
     """How a handler is run."""
 
     SYNC = "sync"
-    """A plain function: in the worker's thread."""
+    """A plain function: in the worker's thread, on a loop of its own."""
     ASYNC = "async"
     """A coroutine function: on the event loop."""
     GENERATOR = "generator"
@@ -71,14 +71,15 @@ class Handler:
 
 
 def _kind_of(function: Callable[..., Any]) -> HandlerKind:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
+    """As the SDK tells them apart (its `is_generator`): it does not look into an object that can be called,
+    so one whose `__call__` yields is no generator to it. It awaits what comes back, so one whose `__call__`
+    is a coroutine function is async.
+    """
     if inspect.isasyncgenfunction(function):
         return HandlerKind.ASYNC_GENERATOR
     if inspect.isgeneratorfunction(function):
         return HandlerKind.GENERATOR
-    if inspect.iscoroutinefunction(function):
-        return HandlerKind.ASYNC
-    return HandlerKind.SYNC
+    while isinstance(function, functools.partial):
+        function = function.func
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return HandlerKind.ASYNC if inspect.iscoroutinefunction(called) else HandlerKind.SYNC

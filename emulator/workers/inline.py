@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.gateway import Gateway
     from emulator.workers.handler import Handler
+    from emulator.workers.workplaces import Workplaces
 
 _IN_THREADS = frozenset({HandlerKind.SYNC, HandlerKind.GENERATOR})
 
@@ -25,28 +26,38 @@ _IN_THREADS = frozenset({HandlerKind.SYNC, HandlerKind.GENERATOR})
 class InlineLauncher:
     """Starts and ends the inline workers of one endpoint."""
 
-    def __init__(self, handler: Handler, gateway: Gateway, clock: Clock, *, cold_start_ms: int) -> None:
-        self.handler = handler
-        self._surroundings = Surroundings(handler=handler, gateway=gateway, clock=clock, spawn=self._spawn)
+    def __init__(self, workplaces: Workplaces, gateway: Gateway, clock: Clock, *, cold_start_ms: int) -> None:
+        self._workplaces = workplaces
+        self._surroundings = Surroundings(
+            handler=workplaces.handler, gateway=gateway, clock=clock, spawn=self._spawn
+        )
         self._gateway = gateway
         self._cold_start_ms = cold_start_ms
         self._workers: dict[str, InlineWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def replace_handler(self, handler: Handler) -> None:
+    @property
+    def handler(self) -> Handler:
+        """What its workers run."""
+        return self._workplaces.handler
+
+    def replace_handler(self, workplaces: Workplaces) -> None:
         """Have the workers that are started from now on run another handler."""
-        self.handler = handler
-        self._surroundings = replace(self._surroundings, handler=handler)
+        self._workplaces.close()
+        self._workplaces = workplaces
+        self._surroundings = replace(self._surroundings, handler=workplaces.handler)
 
     def start(self, worker_id: str) -> None:
         """Begin a worker's cold start."""
-        worker = self._workers[worker_id] = self._kind_of_worker()(worker_id, self._surroundings)
+        worker = self._workers[worker_id] = self._new_worker(worker_id)
         worker.start(self._cold_start_ms)
 
-    def _kind_of_worker(self) -> type[InlineWorker]:
+    def _new_worker(self, worker_id: str) -> InlineWorker:
         if self.handler.stubs is not None:
-            return StubWorker
-        return ThreadWorker if self.handler.kind in _IN_THREADS else LoopWorker
+            return StubWorker(worker_id, self._surroundings)
+        if self.handler.kind in _IN_THREADS:
+            return ThreadWorker(worker_id, self._surroundings, self._workplaces.take())
+        return LoopWorker(worker_id, self._surroundings)
 
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
@@ -71,6 +82,7 @@ class InlineLauncher:
         """End all workers; returns how many async ones were still running after `patience_s` real seconds."""
         for worker_id in list(self._workers):
             self.stop(worker_id)
+        self._workplaces.close()
         if not self._tasks:
             return 0
         _, running = await asyncio.wait(self._tasks, timeout=patience_s)

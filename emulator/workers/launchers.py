@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,13 +11,15 @@ from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
 from emulator.workers.command import WorkerCommand, WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.imported_files import imported_files
 from emulator.workers.inline import InlineLauncher
-from emulator.workers.loading import forget_project, load_handler
+from emulator.workers.loading import forget_project, load_handler, looks_async, parts_of
 from emulator.workers.mock_worker import mock_worker
 from emulator.workers.preflight import check_command, check_syntax
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of, working_folder
+from emulator.workers.workplaces import Workplaces
 
 if TYPE_CHECKING:
     from emulator.clock.clock import Clock
@@ -40,15 +43,31 @@ def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
     :raises HandlerError: the handler cannot be loaded, or wants a working folder of its own.
     """
     source = endpoint.config.handler
-    if source is not None:
-        _check_folder(endpoint.config)
-    if isinstance(source, Handler):
-        handler = source
+    if source is None:
+        workplaces = Workplaces(mock_worker(endpoint.clock, stubs))
     else:
-        handler = mock_worker(endpoint.clock, stubs) if source is None else load_handler(source)
-    return InlineLauncher(
-        handler, Gateway(endpoint), endpoint.clock, cold_start_ms=endpoint.config.cold_start_ms
-    )
+        _check_folder(endpoint.config)
+        workplaces = Workplaces(source) if isinstance(source, Handler) else _workplaces(source)
+    cold_start_ms = endpoint.config.cold_start_ms
+    return InlineLauncher(workplaces, Gateway(endpoint), endpoint.clock, cold_start_ms=cold_start_ms)
+
+
+def _workplaces(source: object) -> Workplaces:
+    """The handler, loaded in the thread in which it is to run: the emulator's, or its first worker's.
+
+    :raises HandlerError: it cannot be loaded.
+    """
+    if not isinstance(source, str | Path) or looks_async(source):
+        return Workplaces(load_handler(source))
+    place, function = parts_of(source)
+    thread = HandlerThread("runpod-worker-1")
+    handler = thread.load(partial(load_handler, source)).result()
+    if not place.endswith(".py"):
+        # A module is there once in a process.
+        return Workplaces(handler, thread=thread)
+    # The current folder may be another one by then.
+    again = f"{Path(place).absolute()}:{function}" if function else Path(place).absolute()
+    return Workplaces(handler, partial(load_handler, again), thread)
 
 
 def process_launcher(
@@ -101,4 +120,4 @@ def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
     project = project_of(config)
     if project is not None:
         forget_project(project.folder)
-        launcher.replace_handler(load_handler(config.handler))
+        launcher.replace_handler(_workplaces(config.handler))

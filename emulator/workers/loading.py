@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import shlex
 import shutil
 import sys
+import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.outcome import inline_cannot
 from emulator.workers.relative_imports import relative_import_hint
 from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted, sdk_is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
+#: Loading changes what the whole process has: `sys.modules`, `sys.argv`.
+_ONE_AT_A_TIME = threading.Lock()
 #: Modules of these stay what they are whatever a handler's neighbours are called.
 _NEVER_ASIDE = frozenset({"__main__", "emulator", "runpod"})
 
@@ -40,9 +46,34 @@ def load_handler(source: object) -> Handler:
         raise HandlerError(f"a handler is a callable or a string like 'handler.py', not {source!r}")
     text = str(source)
     place, function = parts_of(source)
-    if place.endswith(".py"):
-        return _from_file(place, function, text)
-    return _from_module(place, function, text)
+    with _ONE_AT_A_TIME:
+        if place.endswith(".py"):
+            return _from_file(place, function, text)
+        return _from_module(place, function, text)
+
+
+def looks_async(source: str | Path) -> bool:
+    """Whether a written handler is async as far as its file tells: the thread it is to be loaded in must be
+    known before it is. One that the file only imports is taken for one that is not.
+    """
+    place, function = parts_of(source)
+    path = Path(place) if place.endswith(".py") else Path(f"{place.replace('.', '/')}.py")
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (OSError, SyntaxError, ValueError):
+        # What is wrong with it is told when it is loaded.
+        return False
+    names = {function} if function else set(_names_given_as_handler(nodes))
+    return any(isinstance(node, ast.AsyncFunctionDef) and node.name in names for node in nodes)
+
+
+def _names_given_as_handler(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names in `{"handler": name}`."""
+    for node in nodes:
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "handler" and isinstance(value, ast.Name):
+                    yield value.id
 
 
 def forget_project(folder: Path) -> None:
@@ -124,6 +155,12 @@ def _from_file(place: str, function: str, text: str) -> Handler:
             f"{place} never calls runpod.serverless.start({{'handler': …}}): add the call,"
             f" or name the function: {place}:handler"
         )
+    if not isinstance(sdk.config, Mapping):
+        given = getattr(sdk.config, "__name__", "…")
+        raise HandlerError(
+            f"{place}: runpod.serverless.start got a {type(sdk.config).__name__}, not a dict, which ends the"
+            f" SDK with a TypeError: write runpod.serverless.start({{'handler': {given}}})"
+        )
     if "handler" not in sdk.config:
         others = ", ".join(map(repr, sdk.config))
         raise HandlerError(
@@ -147,7 +184,7 @@ def _named_function(module: ModuleType, function: str, text: str, sdk: SDKStandI
         )
         raise HandlerError(f"{text}: there is no {function} in it; it defines: {names or 'no functions'}")
     config: dict[str, Any] = {}
-    if sdk.config is not None and sdk.config.get("handler") is found:
+    if isinstance(sdk.config, Mapping) and sdk.config.get("handler") is found:
         config = dict(sdk.config)
     return Handler.of(found, text, config, sdk.progress)
 
@@ -221,16 +258,21 @@ def _explained(name: str) -> Iterator[None]:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "runpod" and not sdk_is_installed():
             raise _missing_package(name, "runpod", error) from error
-        shown = _users_traceback(error)
-        hint = relative_import_hint(shown.splitlines(), Path.cwd(), name.partition(".py:")[2])
-        told = "\n\n".join(filter(None, (f"{name} failed to load:", shown, hint)))
-        raise HandlerError(told) from error
+        lines = _users_traceback(error).splitlines()
+        raise _failed(
+            name, error, relative_import_hint(lines, Path.cwd(), name.partition(".py:")[2])
+        ) from error
     except SystemExit as error:
         raise HandlerError(
             f"{name} ended itself (exit code {error.code}) before it called runpod.serverless.start"
         ) from error
     except Exception as error:
-        raise HandlerError(f"{name} failed to load:\n\n{_users_traceback(error)}") from error
+        raise _failed(name, error, inline_cannot(error)) from error
+
+
+def _failed(name: str, error: Exception, hint: str | None) -> HandlerError:
+    told = (f"{name} failed to load:", _users_traceback(error), hint)
+    return HandlerError("\n\n".join(filter(None, told)))
 
 
 def _missing_package(name: str, package: str, error: ImportError) -> HandlerError:

@@ -17,6 +17,12 @@ from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
 from emulator.errors import EmulatorError
 
+#: Parts of the messages of what depends on the thread.
+_BOUND_TO_A_THREAD = (
+    "only works in main thread",
+    "SQLite objects created in a thread can only be used in that same thread",
+    "'_thread._local' object has no attribute",
+)
 #: What the SDK takes out of a returned dict for itself.
 _SDK_KEYS = frozenset({"error", "refresh_worker"})
 
@@ -56,7 +62,7 @@ def result_of_exception(error: BaseException, worker_id: str) -> JobResult:
         "worker_id": worker_id,
         "runpod_version": _sdk_version(),
     }
-    return JobResult(error=json.dumps(info))
+    return JobResult(error=json.dumps(info), warning=inline_cannot(error))
 
 
 def result_of_stream_exception(error: BaseException) -> JobResult:
@@ -65,7 +71,20 @@ def result_of_stream_exception(error: BaseException) -> JobResult:
     :raises WorkerCrash: the exception would have ended the worker's process.
     """
     crash_unless_caught(error)
-    return JobResult(error=f"handler: {error} \ntraceback: {users_traceback(error)}")
+    error_text = f"handler: {error} \ntraceback: {users_traceback(error)}"
+    return JobResult(error=error_text, warning=inline_cannot(error))
+
+
+def inline_cannot(error: BaseException) -> str | None:
+    """What to do about an error that only a handler in this process gets; None for any other."""
+    message = str(error)
+    if not any(part in message for part in _BOUND_TO_A_THREAD):
+        return None
+    return (
+        "production loads and calls a handler in the main thread of a process. An inline worker has not got"
+        " that thread, nor the one in which a function that it was given, or a module that another worker"
+        " has loaded, made its connections and thread-locals: a process worker has (--worker-kind process)"
+    )
 
 
 def error_in_chunk(chunk: object) -> str | None:

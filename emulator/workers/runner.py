@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Optional
 from urllib.parse import urlencode, urlsplit
 
@@ -48,14 +49,12 @@ class Unwritable(Exception):
 
 
 class Connection:
-    """Calls to the emulator, one after the other, over one connection."""
+    """Calls to the emulator over one connection, from a thread of its own."""
 
     def __init__(self, timeout_s: Optional[float] = None) -> None:
         self._timeout_s = timeout_s
         self._http: Optional[http.client.HTTPConnection] = None
         self._authorization = os.environ.get("RUNPOD_AI_API_KEY", "")
-        # A stopped job's last call may still be under way when the next job makes its first.
-        self._one_at_a_time = threading.Lock()
 
     def call(self, method: str, url: str, body: Optional[bytes] = None) -> tuple[int, bytes]:
         """Status and body of an answer; tries again until there is one."""
@@ -63,21 +62,58 @@ class Connection:
         headers = {"Authorization": self._authorization}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        with self._one_at_a_time:
-            while True:
-                try:
-                    if self._http is None:
-                        self._http = http.client.HTTPConnection(
-                            parts.hostname or "", parts.port, timeout=self._timeout_s
-                        )
-                    self._http.request(method, f"{parts.path}?{parts.query}", body, headers)
-                    answer = self._http.getresponse()
-                    return answer.status, answer.read()
-                except (OSError, http.client.HTTPException):
-                    if self._http is not None:
-                        self._http.close()
-                    self._http = None
-                    time.sleep(_RETRY_S)
+        while True:
+            try:
+                if self._http is None:
+                    self._http = http.client.HTTPConnection(
+                        parts.hostname or "", parts.port, timeout=self._timeout_s
+                    )
+                self._http.request(method, f"{parts.path}?{parts.query}", body, headers)
+                answer = self._http.getresponse()
+                return answer.status, answer.read()
+            except (OSError, http.client.HTTPException):
+                if self._http is not None:
+                    self._http.close()
+                self._http = None
+                time.sleep(_RETRY_S)
+
+
+class CallsBesideLoop:
+    """Calls to the emulator, one after the other, while the loop goes on."""
+
+    def __init__(self, name: str, timeout_s: Optional[float] = None) -> None:
+        self._connection = Connection(timeout_s)
+        self._asked: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    async def call(self, method: str, url: str, body: Optional[bytes] = None) -> tuple[int, bytes]:
+        """Status and body of an answer. When who waits for it is cancelled, the call is made all the same."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._asked.put((loop, answered, (method, url, body)))
+        return await answered
+
+    def _run(self) -> None:
+        while True:
+            loop, answered, arguments = self._asked.get()
+            outcome: Any
+            try:
+                outcome = self._connection.call(*arguments)
+            except Exception as error:  # it ends the program, and not only this thread
+                outcome = error
+            # The loop is closed when the handler has ended the program.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, answered, outcome)
+
+
+def _resolve(answered: asyncio.Future[Any], outcome: Any) -> None:
+    if answered.done():
+        # Who waited has been cancelled.
+        return
+    if isinstance(outcome, Exception):
+        answered.set_exception(outcome)
+    else:
+        answered.set_result(outcome)
 
 
 class Runner:
@@ -89,8 +125,8 @@ class Runner:
         self._worker_id = os.environ["RUNPOD_POD_ID"]
         self._take_url = os.environ["RUNPOD_WEBHOOK_GET_JOB"].replace("$ID", self._worker_id)
         self._stop_url = self._take_url.replace("/job-take/", "/job-stop/")
-        self._takes = Connection(_POLL_TIMEOUT_S)
-        self._results = Connection()
+        self._takes = CallsBesideLoop("job-take", _POLL_TIMEOUT_S)
+        self._results = CallsBesideLoop("job-done")
         #: The job that runs.
         self._job_id: Optional[str] = None
         self._process_id = os.getpid()
@@ -98,43 +134,10 @@ class Runner:
     def run(self) -> None:
         """Take and run jobs until the process is ended."""
         threading.Thread(target=self._ping, name="ping", daemon=True).start()
-        if inspect.iscoroutinefunction(self._function) or inspect.isasyncgenfunction(self._function):
-            asyncio.run(self._serve_on_loop())
-            return
-        loop = asyncio.new_event_loop()
-        while True:
-            job = self._take()
-            self._post(self._attempt(job, loop))
+        asyncio.run(self._serve())
 
-    # A handler that is not async: in this thread
-
-    def _attempt(self, job: dict[str, Any], loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-        try:
-            value = self._function(job)
-        except Exception as error:
-            return self._raised(error)
-        if inspect.isgenerator(value):
-            return self._stream(value)
-        if not isinstance(value, _DATA_TYPES) and inspect.isawaitable(value):
-            try:
-                value = loop.run_until_complete(_awaited(value))
-            except Exception as error:
-                return self._raised(error)
-        return self._returned(value)
-
-    def _stream(self, chunks: Any) -> dict[str, Any]:
-        try:
-            for chunk in chunks:
-                if (failure := self._send_chunk(chunk)) is not None:
-                    chunks.close()
-                    return failure
-        except Exception as error:
-            return _stream_raised(error)
-        return {"output": []}
-
-    # An async handler: on a loop of its own, with the polls in threads
-
-    async def _serve_on_loop(self) -> None:
+    async def _serve(self) -> None:
+        """All on one loop, in the main thread, as the SDK does it: what a handler puts on it goes on."""
         loop = asyncio.get_running_loop()
         running: dict[str, asyncio.Task[None]] = {}
 
@@ -149,36 +152,56 @@ class Runner:
             daemon=True,
         ).start()
         while True:
-            job = await _in_thread(self._take)
-            task = running[job["id"]] = loop.create_task(self._run_async(job))
+            job = await self._take()
+            job_id = self._job_id = job["id"]
+            task = running[job_id] = loop.create_task(self._run_job(job_id, job))
             await asyncio.wait({task})
-            del running[job["id"]]
+            del running[job_id]
             self._job_id = None
             if not task.cancelled():
                 # What the SDK does not catch either ends the worker.
                 task.result()
 
-    async def _run_async(self, job: dict[str, Any]) -> None:
-        result = await self._attempt_async(job)
-        await _in_thread(self._post, result)
-
-    async def _attempt_async(self, job: dict[str, Any]) -> dict[str, Any]:
+    async def _run_job(self, job_id: str, job: dict[str, Any]) -> None:
+        # As the SDK tells them apart: it does not look into an object that can be called.
         if inspect.isasyncgenfunction(self._function):
-            chunks = self._function(job)
-            try:
-                async for chunk in chunks:
-                    failure = await _in_thread(self._send_chunk, chunk)
-                    if failure is not None:
-                        await chunks.aclose()
-                        return dict(failure)
-            except Exception as error:
-                return _stream_raised(error)
-            return {"output": []}
+            result = await self._stream_async(job_id, job)
+        elif inspect.isgeneratorfunction(self._function):
+            result = await self._stream(job_id, job)
+        else:
+            result = await self._attempt(job)
+        await self._post(job_id, result)
+
+    async def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
-            value = await self._function(job)
+            value = self._function(job)
+            if not isinstance(value, _DATA_TYPES) and inspect.isawaitable(value):
+                value = await value
         except Exception as error:
             return self._raised(error)
         return self._returned(value)
+
+    async def _stream(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            chunks = self._function(job)
+            for chunk in chunks:
+                if (failure := await self._send_chunk(job_id, chunk)) is not None:
+                    chunks.close()
+                    return failure
+        except Exception as error:
+            return _stream_raised(error)
+        return {"output": []}
+
+    async def _stream_async(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            chunks = self._function(job)
+            async for chunk in chunks:
+                if (failure := await self._send_chunk(job_id, chunk)) is not None:
+                    await chunks.aclose()
+                    return failure
+        except Exception as error:
+            return _stream_raised(error)
+        return {"output": []}
 
     def _watch_stop_signals(self, stop: Callable[[str], Any]) -> None:
         polls = Connection(_POLL_TIMEOUT_S)
@@ -190,41 +213,39 @@ class Runner:
             elif status != 204:
                 time.sleep(_RETRY_S)
 
-    # What is the same for both
-
-    def _take(self) -> dict[str, Any]:
+    async def _take(self) -> dict[str, Any]:
         while True:
-            status, body = self._takes.call("GET", f"{self._take_url}&job_in_progress=0")
+            status, body = await self._takes.call("GET", f"{self._take_url}&job_in_progress=0")
             if status == 200:
                 job: dict[str, Any] = json.loads(body)
-                self._job_id = job["id"]
                 return job
             if status != 204:
                 # This worker is going away, and will be ended.
-                time.sleep(_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
 
-    def _post(self, result: dict[str, Any]) -> None:
-        if os.getpid() != self._process_id:
-            # The handler has forked, and this is the child: the result is its parent's to bring.
-            os._exit(0)
-        url = _url_of("RUNPOD_WEBHOOK_POST_OUTPUT", self._worker_id, self._job_id)
+    async def _post(self, job_id: str, result: dict[str, Any]) -> None:
         try:
             body = self._encode(result)
         except Unwritable as error:
             body = self._encode({"error": str(error)})
-        self._results.call("POST", f"{url}&isStream=false", body)
-        self._job_id = None
+        await self._bring("RUNPOD_WEBHOOK_POST_OUTPUT", job_id, body)
 
-    def _send_chunk(self, chunk: Any) -> Optional[dict[str, Any]]:
+    async def _send_chunk(self, job_id: str, chunk: Any) -> Optional[dict[str, Any]]:
         """Post a chunk of a stream; returns the job's end if the chunk is one."""
         if isinstance(chunk, dict) and chunk.get("error"):
             return {"error": str(chunk["error"])}
-        url = _url_of("RUNPOD_WEBHOOK_POST_STREAM", self._worker_id, self._job_id)
         try:
-            self._results.call("POST", f"{url}&isStream=false", self._encode({"output": chunk}, "chunk"))
+            body = self._encode({"output": chunk}, "chunk")
         except Unwritable as error:
             return {"error": str(error)}
+        await self._bring("RUNPOD_WEBHOOK_POST_STREAM", job_id, body)
         return None
+
+    async def _bring(self, variable: str, job_id: str, body: bytes) -> None:
+        if os.getpid() != self._process_id:
+            # The handler has forked, and this is the child: the job is its parent's.
+            os._exit(0)
+        await self._results.call("POST", f"{_url_of(variable, self._worker_id, job_id)}&isStream=false", body)
 
     def _encode(self, fields: dict[str, Any], name: str = "output") -> bytes:
         try:
@@ -273,14 +294,6 @@ class Runner:
 def _url_of(variable: str, worker_id: str, job_id: Optional[str] = None) -> str:
     url = os.environ[variable].replace("$RUNPOD_POD_ID", worker_id)
     return url.replace("$ID", job_id or "")
-
-
-async def _awaited(value: Any) -> Any:
-    return await value
-
-
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: function(*arguments))
 
 
 def _stream_raised(error: Exception) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class SDKStandIn:
     """One script's `runpod` package; `config` is what the script gave to `runpod.serverless.start`."""
 
     def __init__(self, *, start_ends_script: bool) -> None:
-        self.config: Mapping[str, Any] | None = None
+        self.config: object = None
         self.progress = ProgressReports()
         self._start_ends_script = start_ends_script
 
@@ -46,7 +46,7 @@ class SDKStandIn:
         finally:
             _put_modules(before)
 
-    def _start(self, config: Mapping[str, Any]) -> None:
+    def _start(self, config: object) -> None:
         if self.config is None:
             self.config = config
         if self._start_ends_script:

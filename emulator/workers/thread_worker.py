@@ -1,5 +1,8 @@
 """A worker that runs a sync handler, or a generator, in a thread of its own.
 
+The thread has a running event loop, as the SDK calls such a handler on its own: what a plain function returns
+to be awaited is awaited there.
+
 A job costs two changes of thread, which is far more than a quick handler itself takes. So a worker whose
 handler has proved to be quick takes several jobs at a time, as many as it is sure to have run within a
 few milliseconds; when it was wrong, those it has not begun go back to the front of the queue.
@@ -9,15 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from emulator.clock.clock import next_round, real_seconds
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
-from emulator.workers.handler import HandlerKind
-from emulator.workers.handler_thread import Call, HandlerThread
+from emulator.errors import WorkerGone
+from emulator.workers.handler import HandlerError, HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
     WorkerCrash,
+    crash_unless_caught,
     error_in_chunk,
     is_cancellation,
     result_of_exception,
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from emulator.core.job import Job
+    from emulator.workers.workplaces import Workplace
 
 #: A handler is quick when this many calls in a row took no longer than so many real seconds.
 _QUICK_CALLS = 64
@@ -40,31 +49,61 @@ _TURN_WITHIN_S = 0.01
 
 #: What a handler mostly returns: asking `inspect` about it takes longer than many a handler.
 _DATA_TYPES = frozenset({dict, list, str, int, float, bool, type(None)})
+_NO_MORE = object()
+
+
+class _Call:
+    """One call of the handler in the thread."""
+
+    __slots__ = ("_claim", "abandoned", "awaited", "job", "took_s")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        #: Nobody waits for it any more.
+        self.abandoned = False
+        #: The task that awaits what a plain function returned.
+        self.awaited: asyncio.Task[None] | None = None
+        #: Real seconds it ran.
+        self.took_s = 0.0
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        """Whether the call is the caller's: the thread's, to run it, or the emulator's, to take it back."""
+        return self._claim.acquire(blocking=False)
+
+
+class _Stopped(BaseException):
+    """What a plain function returned has been cancelled, as it was to be."""
 
 
 class ThreadWorker(InlineWorker):
     """Takes jobs, has them run one after the other in its thread, and brings back the results in order."""
 
-    def __init__(self, worker_id: str, surroundings: Surroundings) -> None:
+    def __init__(self, worker_id: str, surroundings: Surroundings, workplace: Workplace) -> None:
         super().__init__(worker_id, surroundings)
-        run = self._iterate if self._handler.kind is HandlerKind.GENERATOR else self._return
-        self._thread = HandlerThread(f"runpod-worker-{worker_id}", run, self._on_end)
+        self._workplace = workplace
+        self._thread = workplace.thread
+        self._thread.on_death = self._on_death
+        self._has_left = False
+        #: Whether the next worker can go on with the handler as this one leaves it.
+        self._leaves_usable = True
         self._quick_calls = 0
         #: The jobs it holds, in the order in which they run.
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, _Call] = {}
         self._all_ended: asyncio.Future[None] | None = None
-        #: What a plain function returned to be awaited, by job.
-        self._awaiting: dict[str, asyncio.Future[Any]] = {}
 
     def end(self) -> None:
         """Take no more jobs. What runs cannot be stopped: it is left to itself, its result dropped."""
         for call in self._calls.values():
             call.abandoned = True
             call.claim()
-        self._thread.close()
+        if not self._has_left:
+            self._has_left = True
+            self._workplace.leave(usable=self._leaves_usable and not self._calls)
         super().end()
 
     async def _serve(self) -> None:
+        await self._have_handler()
         while True:
             self._ask_concurrency_modifier()
             limit = _BATCH if self._quick_calls >= _QUICK_CALLS else 1
@@ -72,10 +111,22 @@ class ThreadWorker(InlineWorker):
             with self._clock.activity(HANDLER_PATIENCE_S):
                 await self._run_in_order(jobs)
 
+    async def _have_handler(self) -> None:
+        try:
+            with self._clock.activity(HANDLER_PATIENCE_S):
+                self._handler = await self._workplace.handler()
+        except HandlerError as error:
+            self._gateway.crashed(self._id, str(error))
+            self.end()
+            raise WorkerGone from error
+
     async def _run_in_order(self, jobs: list[Job]) -> None:
         loop = asyncio.get_running_loop()
         self._all_ended = loop.create_future()
-        self._thread.call([self._call_for(job) for job in jobs])
+        calls = [self._call_for(job) for job in jobs]
+        self._thread.run(partial(self._run_calls, calls, at_once=self._concurrency > 1))
+        # It is the thread's to drop each once it has run.
+        del calls
         out_of_turn = None
         if len(jobs) > self._concurrency:
             out_of_turn = loop.call_later(_TURN_WITHIN_S, self._hand_back_waiting)
@@ -85,67 +136,50 @@ class ThreadWorker(InlineWorker):
             if out_of_turn is not None:
                 out_of_turn.cancel()
 
-    def _call_for(self, job: Job) -> Call:
+    def _call_for(self, job: Job) -> _Call:
         thread = self._thread
         self._handler.progress.receive(
             job.id, lambda progress: self._report_progress(job, progress, thread.post)
         )
-        call = self._calls[job.id] = Call(job)
+        call = self._calls[job.id] = _Call(job)
         return call
 
-    def _on_end(self, call: Call, outcome: Any) -> None:
+    def _on_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
         """A call has ended: report it."""
         job = call.job
-        self._quick_calls = self._quick_calls + 1 if call.took_s <= _QUICK_S else 0
-        if isinstance(outcome, JobResult | BaseException):
-            self._report(job, outcome)
-            self._forget(job.id)
-        else:
-            # A plain function may return a coroutine; the SDK awaits it on its loop, and so do we.
-            self._keep(self._see_through(job, outcome))
-
-    async def _see_through(self, job: Job, awaitable: Awaitable[Any]) -> None:
-        awaited = self._awaiting[job.id] = asyncio.ensure_future(self._settle(awaitable))
-        try:
-            outcome = await awaited
-        except asyncio.CancelledError:
-            if not awaited.cancelled():
-                awaited.cancel()
-                raise
-            self._gateway.let_go(self._id, job.id)
-        else:
-            self._report(job, outcome)
-        finally:
-            del self._awaiting[job.id]
-            self._forget(job.id)
-
-    async def _settle(self, awaitable: Awaitable[Any]) -> JobResult | WorkerCrash:
-        """The outcome of what was returned; a handler's SystemExit that left this task would end the loop."""
-        try:
-            return result_of_value(await awaitable)
-        except BaseException as error:
-            if is_cancellation(error):
-                raise
-            try:
-                return result_of_exception(error, self._id)
-            except WorkerCrash as crash:
-                return crash
-
-    def _report(self, job: Job, outcome: JobResult | BaseException) -> None:
+        is_quick = call.took_s <= _QUICK_S and call.awaited is None
+        self._quick_calls = self._quick_calls + 1 if is_quick else 0
+        # First: a worker that is to go with its job's end leaves a thread in which nothing runs.
+        self._forget(job.id)
         if isinstance(outcome, JobResult):
+            self._leaves_usable = not outcome.stop_worker and not self._handler.refresh_worker
             self._finish(job, outcome)
+        elif isinstance(outcome, _Stopped):
+            self._gateway.let_go(self._id, job.id)
         else:
             self._crash(outcome)
 
+    def _on_death(self, error: BaseException) -> None:
+        """The loop has ended under the handler, by what ends production's process too."""
+        try:
+            crash_unless_caught(error)
+        except WorkerCrash as crash:
+            self._crash(crash)
+        else:
+            self._crash(WorkerCrash(f"the handler ended the event loop ({error})"))
+
     def _crash(self, error: BaseException) -> None:
+        if self._has_left:
+            return
+        self._leaves_usable = False
         self._hand_back_waiting()
         self._gateway.crashed(self._id, str(error))
         self.end()
 
     def _stop(self, job_id: str) -> None:
         call = self._calls.get(job_id)
-        if job_id in self._awaiting:
-            self._awaiting[job_id].cancel()
+        if call is not None and call.awaited is not None:
+            self._thread.cancel(call.awaited)
         elif call is None or call.claim():
             self._gateway.let_go(self._id, job_id)
             self._forget(job_id)
@@ -172,24 +206,76 @@ class ThreadWorker(InlineWorker):
         if not self._calls and self._all_ended is not None and not self._all_ended.done():
             self._all_ended.set_result(None)
 
-    # In the thread
+    # In the thread, on its loop
 
-    def _return(self, call: Call) -> object:
-        """Call a plain function."""
+    async def _run_calls(self, calls: list[_Call], *, at_once: bool) -> None:
+        """Run calls in order; `at_once` what they return to be awaited."""
+        # A job is to live no longer than its call: pop.
+        calls.reverse()
+        while calls:
+            if not (call := calls.pop()).claim():
+                continue
+            await self._run(call)
+            if call.awaited is not None and not at_once:
+                await asyncio.wait({call.awaited})
+            elif self._thread.loop_is_used:
+                # The SDK's loop turns between two jobs.
+                await next_round()
+
+    async def _run(self, call: _Call) -> None:
+        began_s = real_seconds()
+        outcome: JobResult | BaseException | None
         try:
-            value = self._handler.function(call.job.payload())
-            is_data = type(value) in _DATA_TYPES or not inspect.isawaitable(value)
-            return result_of_value(value) if is_data else value
+            if self._handler.kind is HandlerKind.GENERATOR:
+                outcome = await self._iterate(call)
+            else:
+                outcome = self._return(call)
+        except WorkerCrash as crash:
+            outcome = crash
+        call.took_s = real_seconds() - began_s
+        if outcome is not None:
+            self._thread.post(self._on_end, call, outcome)
+
+    def _return(self, call: _Call) -> JobResult | None:
+        """Call a plain function; None when what it returned is being awaited."""
+        context = copy_context()
+        try:
+            value = context.run(self._handler.function, call.job.payload())
+            if type(value) in _DATA_TYPES or not inspect.isawaitable(value):
+                return result_of_value(value)
         except BaseException as error:
             return result_of_exception(error, self._id)
+        call.awaited = asyncio.get_running_loop().create_task(self._await(call, value), context=context)
+        if inspect.iscoroutine(value):
+            # It has not even begun when the task is cancelled at once.
+            call.awaited.add_done_callback(lambda _: value.close())
+        if call.abandoned:
+            call.awaited.cancel()
+        return None
 
-    def _iterate(self, call: Call) -> JobResult:
+    async def _await(self, call: _Call, awaitable: Awaitable[Any]) -> None:
+        outcome: JobResult | BaseException
+        try:
+            outcome = result_of_value(await awaitable)
+        except BaseException as error:
+            outcome = _Stopped() if is_cancellation(error) else self._outcome_of(error)
+        self._thread.post(self._on_end, call, outcome)
+
+    def _outcome_of(self, error: BaseException) -> JobResult | BaseException:
+        """A handler's SystemExit that left its task would end the loop."""
+        try:
+            return result_of_exception(error, self._id)
+        except WorkerCrash as crash:
+            return crash
+
+    async def _iterate(self, call: _Call) -> JobResult:
         """Run a generator, chunk by chunk, until it ends or nobody wants it any more."""
         collected: list[bytes] = []
+        context = copy_context()
         try:
-            chunks = self._handler.function(call.job.payload())
+            chunks = context.run(self._handler.function, call.job.payload())
             try:
-                for chunk in chunks:
+                while (chunk := context.run(next, chunks, _NO_MORE)) is not _NO_MORE:
                     if (error := error_in_chunk(chunk)) is not None:
                         return JobResult(error=error)
                     chunk_json = encode(chunk, "chunk")
@@ -197,6 +283,8 @@ class ThreadWorker(InlineWorker):
                     collected.append(chunk_json)
                     if call.abandoned:
                         break
+                    if self._thread.loop_is_used:
+                        await next_round()
             finally:
                 chunks.close()
         except NotJSON as error:

@@ -14,6 +14,7 @@ from emulator.core.events import JobMoved, Notice
 from emulator.core.gateway import Gateway
 from emulator.workers.handler import Handler
 from emulator.workers.inline import InlineLauncher
+from emulator.workers.workplaces import Workplaces
 from tests.limits import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class InlineStage:
         self.events: list[Event] = []
         self.endpoint = Endpoint("ep", config, clock, self.events.append)
         gateway = Gateway(self.endpoint)
-        self.launcher = InlineLauncher(handler, gateway, clock, cold_start_ms=config.cold_start_ms)
+        self.launcher = InlineLauncher(
+            Workplaces(handler), gateway, clock, cold_start_ms=config.cold_start_ms
+        )
         self.endpoint.open(self.launcher)
 
     def submit(self, input: object = "hello", **policy: object) -> Job:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emulator.workers.handler import Handler, HandlerError, HandlerKind
-from emulator.workers.loading import load_handler
+from emulator.workers.loading import load_handler, looks_async
 from tests.limits import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +210,33 @@ def test_a_script_does_not_leave_a_stand_in_for_the_sdk_behind(write):
     assert {name for name in sys.modules if name.partition(".")[0] == "runpod"} == before
 
 
+# Which thread it is to be loaded in
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "expected"),
+    [
+        ("async def work(job): ...", ":work", True),
+        ("async def work(job):\n    yield 1", ":work", True),
+        ("def work(job):\n    async def inner(): ...", ":work", False),
+        ("async def other(job): ...\ndef work(job): ...", ":work", False),
+        ('async def work(job): ...\nstart({"handler": work})', "", True),
+        ('async def work(job): ...\nconfig = {"handler": work}\nstart(config)', "", True),
+        ('async def other(): ...\ndef work(job): ...\nstart({"handler": work})', "", False),
+        ('from elsewhere import work\nstart({"handler": work})', "", False),
+        ("async def work(job)", ":work", False),
+    ],
+)
+def test_whether_a_file_looks_async(write, text, function, expected):
+    assert looks_async(write(text) + function) is expected
+
+
+def test_whether_a_module_looks_async(write):
+    write("async def work(job): ...", "package_of_mine/jobs.py")
+    assert looks_async("package_of_mine.jobs:work")
+    assert not looks_async("no_such_module_of_anyones:work")
+
+
 # A function in a file or module
 
 
@@ -253,9 +280,9 @@ def test_a_callable_is_taken_as_it_is():
 def test_an_object_that_can_be_called_is_a_handler():
     class Work:
         def __call__(self, job):
-            yield 1
+            return 1
 
-    assert load_handler(Work()).kind is HandlerKind.GENERATOR
+    assert load_handler(Work()).kind is HandlerKind.SYNC
 
 
 # What goes wrong
@@ -277,6 +304,13 @@ def test_a_script_without_a_start_call(write):
     assert complaint_about(write("def handler(job):\n    return 1")) == (
         "handler.py never calls runpod.serverless.start({'handler': …}): add the call,"
         " or name the function: handler.py:handler"
+    )
+
+
+def test_a_start_call_with_the_handler_alone(write):
+    assert complaint_about(write(f"{SCRIPT}\nrunpod.serverless.start(handler)")) == (
+        "handler.py: runpod.serverless.start got a function, not a dict, which ends the SDK with a TypeError:"
+        " write runpod.serverless.start({'handler': handler})"
     )
 
 

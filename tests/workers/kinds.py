@@ -94,6 +94,10 @@ class Workers:
             if body["status"] not in ("IN_QUEUE", "IN_PROGRESS"):
                 return chunks
 
+    def timeline(self, job_id: str) -> str:
+        """What has happened to a job, and what the emulator has to say about it."""
+        return "\n".join(self._ask("GET", f"/_emulator/jobs/{job_id}/timeline")["lines"])
+
     def health(self, form: str) -> dict[str, Any]:
         return self._ask("GET", f"/v2/{form}/health")
 
@@ -111,11 +115,11 @@ class Workers:
 
 
 @contextmanager
-def workers_of(named: str, folder: Path) -> Iterator[Workers]:
+def workers_of(named: str, folder: Path, forms: dict[str, tuple[str, str, str]] = FORMS) -> Iterator[Workers]:
     """Serve every form by workers of a kind: inline, function, script, script@version or external."""
     kind, _, sdk = named.partition("@")
     python = sdks.interpreter(sdk) if sdk else None
-    for form, (module, function, options) in FORMS.items():
+    for form, (module, function, options) in forms.items():
         shutil.copy(HERE / f"{module}.py", folder)
         text = SCRIPT.format(module=module, function=function, options=options)
         (folder / f"{form}.py").write_text(text)
@@ -128,7 +132,7 @@ def workers_of(named: str, folder: Path) -> Iterator[Workers]:
             idle_timeout_s=5 if sdk in sdks.BUSY_WHEN_IDLE else 600,
             python=python,
         )
-        for form, (module, function, _) in FORMS.items()
+        for form, (module, function, _) in forms.items()
     }
     emulator = Emulator(endpoints, rate_limits=False)
     with (
