@@ -1,5 +1,5 @@
 # Sets up what it needs by itself: Python 3.11 or newer, and for the tests of the JavaScript SDK Node.js.
-# The packages go to .venv and to the node_modules of two folders, and nowhere else.
+# The packages go to .venv and to the node_modules of two folders, other versions of the SDK to .venv-sdks; nowhere else.
 
 PYTHON = python3
 HANDLER = handlers/echo.py
@@ -50,7 +50,7 @@ conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, 
 	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
 
 clean: ## remove all that was made here, the installed packages too
-	rm -rf .venv $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sdks $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -454,7 +454,7 @@ def guards_of(process_id):
     for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split():
         # Some may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
-            if Path(f"/proc/{child}/cmdline").read_bytes().endswith(b"guard.py\0"):
+            if b"guard.py\0" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.append(int(child))
     return found
 
