@@ -34,7 +34,7 @@ from emulator.core.status_body import status_body
 from emulator.errors import ConfigError, EmulatorError
 from emulator.settings import duration_ms, interpreter, work_in
 from emulator.workers.loading import parts_of
-from emulator.workers.project import is_module
+from emulator.workers.project import is_worker_module
 
 if TYPE_CHECKING:
     from emulator.cli.one_job import Outcome
@@ -122,7 +122,7 @@ def invoke(
         value = None if job_input is None else _input(job_input)
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
-        if handler is not None and worker_kind != "inline" and is_module(handler, Path.cwd()):
+        if handler is not None and worker_kind != "inline" and is_worker_module(handler, Path.cwd()):
             handler, command = None, f"python -m {handler}"
         kind = _kind(handler, worker_kind, found)
         if value is None:

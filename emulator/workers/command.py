@@ -16,7 +16,7 @@ from emulator.core.config import WorkerKind
 from emulator.workers.handler import HandlerError
 from emulator.workers.loading import no_such_file, parts_of
 from emulator.workers.own_state import own_state
-from emulator.workers.project import is_module, working_folder
+from emulator.workers.project import is_worker_module, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -130,7 +130,7 @@ def with_module_as_command(config: EndpointConfig) -> EndpointConfig:
     name = config.handler
     if config.worker_kind is not WorkerKind.PROCESS or not isinstance(name, str) or name.endswith(".py"):
         return config
-    if not is_module(name, working_folder(config)):
+    if not is_worker_module(name, working_folder(config)):
         return config
     return replace(config, handler=None, command=("python", "-m", name))
 

@@ -75,13 +75,15 @@ def working_folder(config: EndpointConfig) -> Path:
     return folder
 
 
-def is_module(name: str, folder: Path) -> bool:
-    """Whether a dotted name is that of a module which `python -m` runs in a folder."""
+def is_worker_module(name: str, folder: Path) -> bool:
+    """Whether a dotted name is that of a module in a folder which `python -m` makes a worker."""
     parts = name.split(".")
+    if not all(map(str.isidentifier, parts)):
+        return False
     place = folder.joinpath(*parts)
-    return all(map(str.isidentifier, parts)) and (
-        place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
-    )
+    files = [file for file in (place.with_suffix(".py"), place / "__main__.py") if file.is_file()]
+    # Of a file that does not, its function may be meant.
+    return any(b"serverless" in file.read_bytes() for file in files)
 
 
 def why_not_a_folder(path: Path) -> str:

@@ -184,7 +184,7 @@ def test_healthcheck_imports_nothing_heavy(folder):
         text=True,
         timeout=PATIENCE_S,
     ).stderr
-    assert "emulator.healthcheck" in imported
+    assert "emulator.serving.healthcheck" in imported
     for heavy in ("fastapi", "starlette", "pydantic", "uvicorn", "typer", "httpx", "asyncio"):
         assert not re.search(rf"\| +{heavy}\b", imported), heavy
 
