@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
-from emulator.core.worker import WorkerState
+from emulator.core.worker import LoggedError, WorkerState
 from emulator.errors import WorkerGone
 
 if TYPE_CHECKING:
@@ -267,8 +267,9 @@ class Gateway:
         else:
             likely_job_id = None
         if worker is not None:
-            errors = [line for line in lines if line.level == "ERROR"]
-            worker.last_error = errors[-1] if errors else worker.last_error
+            for line in lines:
+                if line.level == "ERROR":
+                    worker.last_error = LoggedError(line.job_id, line.text)
         self._endpoint.tell_output(worker_id, likely_job_id, lines)
 
     def _expect_another(self, worker: Worker) -> None:
@@ -302,8 +303,8 @@ class Gateway:
         """A worker is at a job no more and has brought no result: none can come."""
         del worker.jobs[job.id]
         reason = f"its result never came: {seen_by}"
-        if (said := worker.last_error) is not None and said.job_id == job.id:
-            reason += f"; the worker wrote: {said.text}"
+        if worker.last_error.job_id == job.id:
+            reason += f"; the worker wrote: {worker.last_error.text}"
         self._endpoint.lose(job, reason)
         if self._pool.get(worker.id) is worker:
             self._pool.freed(worker)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from emulator.clock.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from emulator.clock.timers import Timer
-    from emulator.core.events import WorkerLine
     from emulator.core.job import Job
 
 
@@ -50,6 +49,13 @@ class WorkerLauncher(Protocol):
         """
 
 
+class LoggedError(NamedTuple):
+    """An error that the SDK in a worker has logged."""
+
+    job_id: str | None
+    text: str
+
+
 class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
@@ -78,7 +84,7 @@ class Worker:
         #: The job it was given last.
         self.last_job_id: str | None = None
         #: The last error that the SDK in it has logged: why a result does not come, if none does.
-        self.last_error: WorkerLine | None = None
+        self.last_error = LoggedError(None, "")
         #: How often it has asked for a job.
         self.takes = 0
         #: Jobs it was told to stop and has not let go of yet, with the deadline for each.

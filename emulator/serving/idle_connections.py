@@ -9,27 +9,34 @@ them is how many there are; a peer that has vanished is found by the kernel's ow
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from emulator.serving.gathering import GatheringTransport
+from typing import Protocol
 
 #: Of the descriptors that this process may have: the rest is for files, pipes and calls of webhooks.
 _SHARE_OF_DESCRIPTORS = 0.75
 _WITHOUT_LIMIT = 65_536
 
 
+class Connection(Protocol):
+    """A connection of the server."""
+
+    #: A worker has called on it: it may bring a result on it at any time.
+    by_worker: bool
+
+    def close(self) -> None:
+        """Close it, once what was written has been sent."""
+
+
 class IdleConnections:
     """The connections of one server on which nothing is asked just now, the longest idle first."""
 
     def __init__(self) -> None:
-        self._idle: dict[GatheringTransport, None] = {}
+        self._idle: dict[Connection, None] = {}
 
-    def rest(self, connection: GatheringTransport) -> None:
+    def rest(self, connection: Connection) -> None:
         """A connection's request has been answered."""
         self._idle[connection] = None
 
-    def wake(self, connection: GatheringTransport) -> None:
+    def wake(self, connection: Connection) -> None:
         """Something has come on a connection, or it is gone."""
         self._idle.pop(connection, None)
 
