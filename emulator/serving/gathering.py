@@ -46,10 +46,18 @@ class GatheringProtocol(HttpToolsProtocol):
         cast(dict[str, Any], self.scope)["emulator.connection"] = self._gathering
 
     def on_response_complete(self) -> None:
-        """A request has been answered: wait for the next one, however long that takes."""
-        super().on_response_complete()
-        self._unset_keepalive_if_required()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        """A request has been answered: begin with the next, or wait for it, however long that takes.
+
+        In place of uvicorn's own, which arms a timer here that closes the connection.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
             self._idle.rest(self._gathering)
 
 
