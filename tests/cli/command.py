@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 import emulator
+from tests import stand_ins
 from tests.cli.forks import run_in_fork
 from tests.limits import PATIENCE_S
 
@@ -28,7 +29,7 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("EMULATOR_", "RUNPOD_"))
     }
-    return {**kept, "PYTHONPATH": str(_ROOT), "NO_PROXY": "*", **variables}
+    return {**kept, "PYTHONPATH": f"{_ROOT}{os.pathsep}{stand_ins.FOLDER}", "NO_PROXY": "*", **variables}
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ def handler(job):
 async def swallows_cancellation(job):
     if job["input"]["do"] == "well":
         return "well"
+    _note(job["input"]["path"])
     while True:
         try:
             await asyncio.sleep(1000)

@@ -261,11 +261,10 @@ def test_a_handler_that_runs_too_long_is_killed(function, tmp_path):
     wait_for_the_end_of(noted(tmp_path / "note"), function.http)
 
 
-def test_a_handler_that_swallows_its_cancellation_is_killed(caplog):
+def test_a_handler_that_swallows_its_cancellation_is_killed(tmp_path, caplog):
     with endpoint(f"{MISBEHAVING}:swallows_cancellation") as worker:
-        job_id = worker.run("waits")
-        while worker.status(job_id)["status"] == "IN_QUEUE":
-            pass
+        job_id = worker.run("waits", path=str(tmp_path / "note"))
+        noted(tmp_path / "note")
         worker.cancel(job_id)
         assert worker.runsync("well")["output"] == "well"
     assert f"did not let go of job {job_id} within 3000 ms" in caplog.text
