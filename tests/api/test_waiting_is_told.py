@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("emulator.queue_watch._LOOK_S", 0.01)
+    monkeypatch.setattr("emulator.history.queue_watch._LOOK_S", 0.01)
 
 
 async def test_a_wait_is_told_with_its_reason_once_for_all_jobs():
