@@ -17,6 +17,7 @@ from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
+from emulator.api.openai.errors import is_openai_path, openai_error
 from emulator.api.openapi import describe_operations
 from emulator.errors import EmulatorError
 from emulator.version import __version__
@@ -129,6 +130,8 @@ def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
     """An error in the form of the API that was asked."""
     if _is_control(path):
         return Reply(status, ControlError(status, code, detail).body())
+    if is_openai_path(path):
+        return openai_error(status, detail)
     return error_reply(status, detail)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from emulator.history.journal import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from emulator.api.exchange import Call, Reply
+    from emulator.api.exchange import Call, Reply, StreamedReply
 
 #: Of a body, what is kept.
 _BODY_KEPT = 64 * 1024
@@ -32,7 +32,7 @@ class CallEntry(Entry):
         endpoint_id: str,
         operation: str,
         call: Call,
-        reply: Reply | None,
+        reply: Reply | StreamedReply | None,
         at_ms: int,
         duration_ms: float,
         fault_id: str | None,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from emulator.api.call_entry import CallEntry
 from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
 from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
-from emulator.api.exchange import Call, ClientGone, Reply
+from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
+from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
@@ -42,7 +43,7 @@ log = logging.getLogger("emulator.api")
 
 _SERVED_BY = (b"x-emulator", f"runpod-emulator/{__version__}".encode())
 #: Operations of production's that are to come.
-_NOT_EMULATED = frozenset({"batch", "openai"})
+_NOT_EMULATED = frozenset({"batch"})
 _JSON = (b"content-type", b"application/json")
 #: Statuses whose replies HTTP allows no body.
 _BODILESS = (204, 304)
@@ -113,7 +114,7 @@ class Dispatch:
         level = logging.DEBUG if by_worker else logging.INFO
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
-        reply: Reply | None = None
+        reply: Reply | StreamedReply | None = None
         rule: FaultRule | None = None
         try:
             if endpoint is not None and self._faults.any_at(Point.CALL):
@@ -134,19 +135,23 @@ class Dispatch:
                 raise
             log.exception("%s %s failed", call.method, path)
             reply = error_reply(500, INTERNAL_ERROR)
+        if name == "openai" and isinstance(reply, Reply):
+            reply = in_openai_form(reply)
+        if rule is not None and rule.value == "truncate":
+            send = partial(_send_truncated, call, send)
+        hung_up = reply is None and rule is None
+        if isinstance(reply, StreamedReply):
+            # What it was is known when it has been sent.
+            hung_up = not await self._stream(reply, call, send)
         if log.isEnabledFor(level):
-            outcome = "the client hung up" if reply is None and rule is None else _outcome(reply)
+            outcome = "the client hung up" if hung_up else _outcome(reply)
             log.log(level, "%s %s → %s", call.method, path, outcome)
         if endpoint is not None and self._journal.limit and not (by_worker and _is_idle(name, reply)):
             kind = EntryKind.WORKER if by_worker else EntryKind.API
             took_ms = (real_seconds() - began_s) * 1000
             fault_id = None if rule is None else rule.id
             self._journal.add(CallEntry(kind, endpoint_id, name, call, reply, at_ms, took_ms, fault_id))
-        if reply is None:
-            return
-        if rule is not None and rule.value == "truncate":
-            await self.send(reply, partial(_send_truncated, call, send))
-        else:
+        if isinstance(reply, Reply):
             await self.send(reply, send)
 
     async def send(self, reply: Reply, send: Send) -> None:
@@ -159,15 +164,27 @@ class Dispatch:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _stream(self, reply: StreamedReply, call: Call, send: Send) -> bool:
+        """Send an answer as it comes; False when the client has hung up before its end."""
+        try:
+            await call.while_connected(reply.send(send, self._reply_headers()), listen_after_s=0)
+        except ClientGone:
+            return False
+        except Exception:
+            log.exception("%s %s failed", call.method, call.path)
+            if call.connection is not None:
+                call.connection.abort()
+        return True
+
     async def _answer(
         self, call: Call, endpoint_id: str, operation: Operation | None, path_length: int
-    ) -> Reply:
+    ) -> Reply | StreamedReply:
         if refusal := self._access.refusal(call.headers.get(b"authorization")):
             return error_reply(401, refusal)
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
             return self._no_such_endpoint(endpoint_id)
-        if operation is None or path_length != 1 + operation.names_job:
+        if operation is None or not (operation.any_path or path_length == 1 + operation.names_job):
             return error_reply(404, f"no such operation: {call.path[:200]!r}: {_what_there_is(call.path)}")
         if call.method not in operation.methods:
             return _wrong_method(call, operation.methods)
@@ -178,9 +195,16 @@ class Dispatch:
         except TooManyRequests as error:
             return error_reply(429, str(error), ((b"retry-after", b"%d" % error.retry_after_s),))
         try:
-            return await _attempt(call, endpoint, operation)
-        finally:
+            reply = await _attempt(call, endpoint, operation)
+        except BaseException:
             meter.leave()
+            raise
+        if isinstance(reply, StreamedReply):
+            # It counts until its last event.
+            reply.on_end.append(meter.leave)
+        else:
+            meter.leave()
+        return reply
 
     async def _answer_worker(self, call: Call, endpoint_id: str, name: str, ids: list[str]) -> Reply:
         endpoint = self._endpoints.get(endpoint_id)
@@ -193,7 +217,7 @@ class Dispatch:
         return error_reply(404, f"endpoint not found: {endpoint_id[:100]!r}: this emulator serves {known}")
 
 
-async def _attempt(call: Call, endpoint: Endpoint, operation: Operation) -> Reply:
+async def _attempt(call: Call, endpoint: Endpoint, operation: Operation) -> Reply | StreamedReply:
     try:
         return await operation.answer(call, endpoint)
     except ClientGone:
@@ -209,11 +233,11 @@ async def _send_truncated(call: Call, send: Send, message: Message) -> None:
         await send(message)
 
 
-def _outcome(reply: Reply | None) -> str:
+def _outcome(reply: Reply | StreamedReply | None) -> str:
     return "no answer" if reply is None else str(reply.status)
 
 
-def _is_idle(name: str, reply: Reply | None) -> bool:
+def _is_idle(name: str, reply: Reply | StreamedReply | None) -> bool:
     """Whether a worker's call is one of the many that bring nothing."""
     return name == "ping" or reply is None or reply.status == 204
 
@@ -229,5 +253,6 @@ def _what_there_is(path: str) -> str:
     if not _NOT_EMULATED.isdisjoint(path.split("/")):
         return "this version does not emulate it yet"
     return "there is " + ", ".join(
-        f"/{name}" + "/{id}" * operation.names_job for name, operation in OPERATIONS.items()
+        f"/{name}" + "/{id}" * operation.names_job + "/…" * operation.any_path
+        for name, operation in OPERATIONS.items()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -10,13 +11,19 @@ from urllib.parse import parse_qsl
 from emulator.errors import EmulatorError, InvalidRequest, MalformedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
-    from starlette.types import Receive, Scope
+    from starlette.types import Receive, Scope, Send
 
 #: wire.md 2 and 4: what `?wait` accepts, ms.
 WAIT_MIN_MS = 1_000
 WAIT_MAX_MS = 300_000
+#: Of a body that is streamed, what is kept, bytes.
+STREAM_KEPT = 64 * 1024
+_EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+)
 _MIB = 1024 * 1024
 _T = TypeVar("_T")
 #: Real seconds, as a connection is real whatever the emulated time.
@@ -50,6 +57,40 @@ class Reply:
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class StreamedReply:
+    """An answer whose body is server-sent events, written as they come; its beginning is kept for the log."""
+
+    __slots__ = ("_pieces", "body", "headers", "on_end", "status")
+
+    def __init__(self, pieces: AsyncGenerator[bytes], on_end: Callable[[], object]) -> None:
+        self.status = 200
+        self.headers = _EVENT_STREAM
+        self.body = b""
+        #: Called when it has been sent, or cannot be.
+        self.on_end = [on_end]
+        self._pieces = pieces
+
+    async def send(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        """Put it on the wire, piece by piece, as fast as the client reads."""
+        try:
+            async with aclosing(self._pieces):
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status,
+                        "headers": [*headers, *self.headers],
+                    }
+                )
+                async for piece in self._pieces:
+                    if len(self.body) < STREAM_KEPT:
+                        self.body += piece[: STREAM_KEPT - len(self.body)]
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            for told in self.on_end:
+                told()
 
 
 class Call:

@@ -71,12 +71,15 @@ def describe_operations(document: dict[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = {"apiKey": {"type": "http", "scheme": "bearer"}}
     for name, operation in OPERATIONS.items():
         path = f"/v2/{{endpoint_id}}/{name}" + "/{job_id}" * operation.names_job
-        document["paths"][path] = {method.lower(): _describe(name, method) for method in operation.methods}
+        describe = _describe
+        if operation.any_path:
+            path, describe = path + "/{path}", _describe_openai
+        document["paths"][path] = {method.lower(): describe(name, method) for method in operation.methods}
     return document
 
 
 def _schemas() -> dict[str, Any]:
-    models: list[type[BaseModel]] = [*_ANSWERS.values(), *_BODIES.values(), wire.Error]
+    models: list[type[BaseModel]] = [*_ANSWERS.values(), *_BODIES.values(), wire.Error, wire.OpenAIError]
     _, definitions = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REF
     )
@@ -106,6 +109,41 @@ def _describe(name: str, method: str) -> dict[str, Any]:
     }
     if name in _BODIES:
         described["requestBody"] = {"required": True, "content": _json(_BODIES[name])}
+    return described
+
+
+def _describe_openai(name: str, method: str) -> dict[str, Any]:
+    """The OpenAI routes: what they take and give is their worker's; all errors have OpenAI's form."""
+    errors = {
+        "400": "The body is not a JSON object, or the worker refuses it",
+        "401": "No API key, or one that does not pass",
+        "404": "No such endpoint, or the worker has no such model or route",
+        "408": "The job's ttl ran out",
+        "429": "Over the rate limit; Retry-After says for how long",
+        "500": "The job failed",
+        "503": "No worker took the job in time",
+    }
+    anything: dict[str, Any] = {"application/json": {"schema": {}}}
+    described: dict[str, Any] = {
+        "tags": ["endpoint"],
+        "summary": "Have a worker answer a call of an OpenAI client",
+        "operationId": f"{method.lower()}_{name}",
+        "security": [{"apiKey": []}],
+        "parameters": [_in_path("endpoint_id"), _in_path("path")],
+        "responses": {
+            "200": {
+                "description": "The worker's answer; with `stream`, server-sent events",
+                "content": {**anything, "text/event-stream": {}},
+            },
+            **{
+                code: {"description": told, "content": _json(wire.OpenAIError)}
+                for code, told in errors.items()
+            },
+        },
+    }
+    if method == "POST":
+        schema = {"type": "object", "properties": {"stream": {"type": "boolean"}}}
+        described["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
     return described
 
 

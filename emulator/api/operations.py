@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from emulator.api import rate_limits
-from emulator.api.exchange import Call, Reply
+from emulator.api.exchange import Call, Reply, StreamedReply
+from emulator.api.openai import door
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
@@ -113,10 +114,12 @@ async def requests(call: Call, endpoint: Endpoint) -> Reply:
 class Operation:
     """One operation: how it is asked for, and how often it may be."""
 
-    answer: Callable[[Call, Endpoint], Awaitable[Reply]]
+    answer: Callable[[Call, Endpoint], Awaitable[Reply | StreamedReply]]
     methods: tuple[str, ...]
     #: Its path ends with a job's id.
     names_job: bool = False
+    #: Its path goes on as its clients like.
+    any_path: bool = False
     limit: RateLimit | None = None
 
 
@@ -133,6 +136,7 @@ OPERATIONS: dict[str, Operation] = {
     "purge-queue": Operation(answer=purge_queue, methods=("POST",), limit=rate_limits.PURGE_QUEUE),
     "health": Operation(answer=health, methods=("GET",)),
     "requests": Operation(answer=requests, methods=("GET",), limit=rate_limits.REQUESTS),
+    "openai": Operation(answer=door.answer, methods=("GET", "POST"), any_path=True, limit=rate_limits.OPENAI),
 }
 
 

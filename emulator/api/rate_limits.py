@@ -30,6 +30,7 @@ STREAM = RateLimit("/stream", 2000, 400)
 CANCEL = RateLimit("/cancel", 100, 20)
 PURGE_QUEUE = RateLimit("/purge-queue", 2, None)
 REQUESTS = RateLimit("/requests", 10, 2)
+OPENAI = RateLimit("/openai", 2000, 400)
 
 
 class Meter:

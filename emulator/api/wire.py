@@ -156,6 +156,20 @@ class Error(_Wire):
     error: str
 
 
+class OpenAIFault(_Wire):
+    """What went wrong, in OpenAI's words; a worker's own object is passed on, whatever else it has."""
+
+    message: str
+    type: str | None
+    code: str | int | None
+
+
+class OpenAIError(_Wire):
+    """The body of every error of the OpenAI routes (wire.md 4)."""
+
+    error: OpenAIFault
+
+
 class _Control(BaseModel):
     """Our own API refuses keys it does not know."""
 

@@ -42,7 +42,7 @@ class JobRequest:
         :raises MalformedRequest: it is not a JSON object in UTF-8.
         :raises InvalidRequest: a field breaks a rule.
         """
-        fields = _parse_object(body)
+        fields = parse_object(body)
         if fields.get("input") is None:
             raise MalformedRequest(
                 'bad request: input: missing or null: send a JSON object like {"input": {"prompt": "hi"}}'
@@ -74,7 +74,11 @@ class JobRequest:
         return cls.parse(body, defaults, sync=sync)
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is.
+
+    :raises MalformedRequest: it is none, or not UTF-8.
+    """
     try:
         fields = _decoder.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:

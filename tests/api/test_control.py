@@ -289,7 +289,7 @@ async def test_the_openapi_document_has_every_operation():
         endpoint = {path.removeprefix("/v2/{endpoint_id}/") for path in paths if path.startswith("/v2/")}
         assert endpoint == {
             "run", "runsync", "status/{job_id}", "status-sync/{job_id}", "stream/{job_id}",
-            "cancel/{job_id}", "retry/{job_id}", "purge-queue", "health", "requests",
+            "cancel/{job_id}", "retry/{job_id}", "purge-queue", "health", "requests", "openai/{path}",
         }  # fmt: skip
         assert {path.removeprefix("/_emulator/") for path in paths if path.startswith("/_emulator/")} == {
             "health", "ready", "clock", "clock/advance", "clock/freeze", "clock/resume", "reset",

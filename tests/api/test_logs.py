@@ -40,8 +40,7 @@ async def test_what_is_done_to_the_clock_and_to_the_jobs_is_told(caplog):
     ]
 
 
-@pytest.mark.parametrize("path", ["/v2/ep/openai/v1/models", "/v2/ep/batch"])
-async def test_what_is_to_come_is_said_to_be_missing(path):
+async def test_what_is_to_come_is_said_to_be_missing():
     async with emulated() as client:
-        detail = (await client.http.get(path)).json()["detail"]
-    assert detail == f"no such operation: {path!r}: this version does not emulate it yet"
+        detail = (await client.http.get("/v2/ep/batch")).json()["detail"]
+    assert detail == "no such operation: '/v2/ep/batch': this version does not emulate it yet"

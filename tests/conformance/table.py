@@ -28,6 +28,7 @@ _PROTOCOL, _PROCESSES = "api/test_worker_protocol.py", "api/test_process_workers
 _THREADS, _FUZZ = "api/test_sync_handlers.py", "api/test_openapi_fuzz.py"
 _PYTHON, _ASYNC = "conformance/test_python_sdk.py", "conformance/test_python_sdk_async.py"
 _JS = "conformance/test_js_sdk.py"
+_OPENAI, _OPENAI_CLIENTS = "api/test_openai.py", "conformance/test_openai_clients.py"
 _WORKERS, _HARDSHIP = "workers/test_behaviour.py", "workers/test_hardship.py"
 
 #: What a test was made with, by its file and what is in its id.
@@ -180,7 +181,7 @@ ROWS = [
         ("health",),
     ),
     Row("`GET /requests`", 4, {_COUNTS: "requests|query"}, ("requests",)),
-    Row("`/openai/{path}`: not emulated", 4, operations=("openai",)),
+    Row("`/openai/{path}`", 4, {_OPENAI: "", _OPENAI_CLIENTS: ""}, ("openai",)),
     Row("webhooks: what is sent, and when", 5, {_WEBHOOKS: "told|body|posted|sent"}),
     Row(
         "webhooks: what counts as an answer, and further attempts",

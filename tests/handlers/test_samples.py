@@ -266,7 +266,7 @@ async def test_curl_lines_of_the_docstring_work(sample):
                 request.method, request.url, headers=request.headers, content=request.body
             )
             assert response.status_code == 200, (line, response.text)
-            job_id = response.json().get("id", job_id)
+            job_id = response.json().get("id", job_id).removeprefix("chatcmpl-")
         ended = await ep.answer(f"/status-sync/{job_id}")
         assert ended["status"] == ("FAILED" if sample == "failing.py" else "COMPLETED")
 
@@ -295,6 +295,7 @@ def test_the_sdk_runs_them_unmodified(tmp_path):
         "echo.py": {"name": "Ada"},
         "failing.py": {"how": "return"},
         "mock_worker.py": {"mock_refresh": True},
+        "openai_chat.py": {"prompt": "one two"},
         "progress.py": {"steps": 1},
         "streaming.py": {"prompt": "one two"},
     }
