@@ -100,7 +100,7 @@ async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoin
     except MalformedRequest as error:
         return error_reply(400, str(error))
     except NotJSON as error:
-        endpoint.notice("warning", f"what it sent was refused: {error}", worker_id=asked.worker_id)
+        endpoint.life.notice("warning", f"what it sent was refused: {error}", worker_id=asked.worker_id)
         return error_reply(400, f"bad request: body: {error}")
 
 

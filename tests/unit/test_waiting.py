@@ -80,7 +80,7 @@ async def test_external_workers_that_have_not_come_and_that_have_gone():
     stage.gateway.meet("elsewhere")
     assert await stage.take("elsewhere") == [job]
     stage.finish(job)
-    stage.endpoint.lose_worker(stage.endpoint.pool.get("elsewhere"), "silent")
+    stage.endpoint.life.lose_worker(stage.endpoint.pool.get("elsewhere"), "silent")
     assert told(stage, stage.submit()) == "no external worker is left"
 
 
