@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.api.errors import error_reply, phrase
 from emulator.api.exchange import Reply
-from emulator.clock.clock import next_round
+from emulator.clock.real_time import next_round
 from emulator.core.json_text import encode
 from emulator.errors import EmulatorError, MalformedRequest
 from emulator.scenario.faults import Point

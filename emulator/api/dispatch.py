@@ -21,7 +21,7 @@ from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
-from emulator.clock.clock import real_seconds
+from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
 from emulator.history.journal import EntryKind
 from emulator.scenario.faults import Point

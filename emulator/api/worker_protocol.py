@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from emulator.api.errors import error_reply
 from emulator.api.exchange import Reply
-from emulator.clock.clock import next_round
+from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
