@@ -12,7 +12,7 @@ from emulator.core.events import FaultFired
 from emulator.core.interference import Interference
 from emulator.core.job import JobStatus
 from emulator.core.result import JobResult
-from emulator.scenario.faults import Point
+from emulator.scenario.fault_rule import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from emulator.core.events import Event
     from emulator.core.job import Job
     from emulator.core.worker import Worker
-    from emulator.scenario.faults import FaultRule, Faults
+    from emulator.scenario.fault_rule import FaultRule
+    from emulator.scenario.faults import Faults
 
 #: How long a worker has been at a job when it crashes in the middle of it, unless the rule says.
 _MID_MS = 100
