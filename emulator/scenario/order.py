@@ -66,10 +66,12 @@ Status = Annotated[int, Field(ge=200, le=599), must("must be a status code from 
 def told(errors: Sequence[ErrorDetails], model: type[BaseModel] | None = None) -> str:
     """The first thing that is wrong, in a sentence: where, and what to write."""
     error = errors[0]
-    place = ".".join(str(part) for part in error["loc"] if part != "body")
+    # The framework says where an order stood: in the body.
+    way = error["loc"][error["loc"][:1] == ("body",) :]
+    place = ".".join(map(str, way))
     if error["type"] == "extra_forbidden":
-        *way, key = error["loc"]
-        known = _keys_at(model, [part for part in way if part != "body"]) if model else ()
+        key = way[-1]
+        known = _keys_at(model, way[:-1]) if model else ()
         return f"{place}: there is no such key{did_you_mean(str(key), known)}"
     if error["type"] == "rule":
         # A rule about a whole object names the place by itself.
