@@ -20,6 +20,7 @@ from emulator.api.exchange import Reply
 from emulator.api.openai.errors import is_openai_path, openai_error
 from emulator.api.openapi import describe_operations
 from emulator.errors import EmulatorError
+from emulator.scenario.order import told
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -157,13 +158,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     )
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
+    errors = error.errors()
+    if errors[0]["type"] == "json_invalid":
         return _control_error(ControlError(400, "invalid_request", "body: not valid JSON"))
-    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-    return _control_error(ControlError(400, "invalid_request", f"{place}: {first['msg']}"))
+    body = request.scope["route"].body_field
+    model = None if body is None else body.field_info.annotation
+    return _control_error(ControlError(400, "invalid_request", told(errors, model)))
 
 
 async def _on_control_error(_: Request, error: Exception) -> Response:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.api.errors import error_reply, phrase
 from emulator.api.exchange import Reply
-from emulator.clock.clock import next_round
+from emulator.clock.real_time import next_round
 from emulator.core.json_text import encode
 from emulator.errors import EmulatorError, MalformedRequest
-from emulator.scenario.faults import Point
+from emulator.scenario.fault_rule import Point
 
 if TYPE_CHECKING:
     from starlette.types import Message, Send
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from emulator.api.exchange import Call
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.fault_effects import FaultEffects
-    from emulator.scenario.faults import FaultRule
+    from emulator.scenario.fault_rule import FaultRule
 
 #: Larger than any body that an operation takes.
 _BODY_MIB = 100

@@ -21,10 +21,10 @@ from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
-from emulator.clock.clock import real_seconds
+from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
 from emulator.history.journal import EntryKind
-from emulator.scenario.faults import Point
+from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from emulator.api.rate_limits import RateLimits
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
-    from emulator.scenario.faults import FaultRule
+    from emulator.scenario.fault_rule import FaultRule
 
 log = logging.getLogger("emulator.api")
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from emulator.api.errors import error_reply
 from emulator.api.exchange import Reply
-from emulator.clock.clock import next_round
+from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
@@ -100,7 +100,7 @@ async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoin
     except MalformedRequest as error:
         return error_reply(400, str(error))
     except NotJSON as error:
-        endpoint.notice("warning", f"what it sent was refused: {error}", worker_id=asked.worker_id)
+        endpoint.life.notice("warning", f"what it sent was refused: {error}", worker_id=asked.worker_id)
         return error_reply(400, f"bad request: body: {error}")
 
 

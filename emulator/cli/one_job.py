@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
-from emulator.core.endpoint import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
 from emulator.core.job_error import explained
+from emulator.core.job_life import ERROR_EXECUTION_TIMEOUT, ERROR_LOST_TWICE
 from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.core.worker import WorkerState

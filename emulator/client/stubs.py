@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.client.connection import Connection, in_ms
 from emulator.scenario.matching import as_json
-from emulator.scenario.stubs import Stub
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -68,7 +67,10 @@ class StubClient:
         if self._times is not None:
             fields["times"] = self._times
         if _has_function(self._expected):
-            stub = Stub.parse(fields)
+            # Only here, and not where a client is made: pydantic takes a while to import.
+            from emulator.scenario.stub_order import StubOrder
+
+            stub = StubOrder.read(fields).stub()
             stub.expected = self._expected
             self._number = self._connection.in_process("a matcher").add_stub(self._endpoint_id, stub)
         else:

@@ -1,17 +1,18 @@
-"""The only place that reads real time, and the owner of every deadline in the emulator."""
+"""The emulated time, and every deadline in the emulator."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from time import monotonic, time
 from typing import Any
 
+from emulator.clock.activities import Activities, Activity, current_activity, wake
+from emulator.clock.modes import parse_mode
+from emulator.clock.real_time import next_round, real_seconds, wall_clock_ms
 from emulator.clock.timers import Timer, Timers
 from emulator.errors import ClockError
 
@@ -33,48 +34,6 @@ class FiredTimer:
     subject: str | None = None
 
 
-class Activity:
-    """Work whose end the clock waits for, within reason, before `advance` moves time any further."""
-
-    __slots__ = ("_clock", "_patience_s", "_token", "_waiting_since")
-
-    def __init__(self, clock: Clock, patience_s: float) -> None:
-        self._clock = clock
-        self._patience_s = patience_s
-        #: Real seconds at which the work began to hold the clock; None while it does not.
-        self._waiting_since: float | None = None
-
-    def __enter__(self) -> None:
-        self._waiting_since = monotonic()
-        self._clock.activities.add(self)
-        self._token = _current_activity.set(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.activities.discard(self)
-        self._clock.nudge()
-        _current_activity.reset(self._token)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is at work, and does not wait for the clock itself."""
-        return self._waiting_since is not None
-
-    def held_for_s(self) -> float:
-        """Real seconds for which it may still hold the clock; 0 when it no longer does."""
-        if self._waiting_since is None:
-            return 0.0
-        return max(0.0, self._waiting_since + self._patience_s - monotonic())
-
-    def pause(self) -> None:
-        """The work waits for the clock itself: it must not hold it."""
-        self._waiting_since = None
-        self._clock.nudge()
-
-    def resume(self) -> None:
-        """The work goes on after a pause."""
-        self._waiting_since = monotonic()
-
-
 class Waiting:
     """A client that waits for something that time may bring. A class, as every /runsync makes one."""
 
@@ -88,9 +47,6 @@ class Waiting:
 
     def __exit__(self, *_: object) -> None:
         self._clock.wait_ends()
-
-
-_current_activity: ContextVar[Activity | None] = ContextVar("current_activity", default=None)
 
 
 class Clock:
@@ -113,20 +69,16 @@ class Clock:
         self._initially_auto = auto
         self._rate = rate
         self._auto = auto
-        self._base_ms = int(time() * 1000) if start_ms is None else start_ms
-        self._real_base_s = monotonic()
+        self._base_ms = wall_clock_ms() if start_ms is None else start_ms
+        self._real_base_s = real_seconds()
         self._timers = Timers()
         self._wakeup: asyncio.TimerHandle | None = None
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
-        #: Work that is under way.
-        self.activities: set[Activity] = set()
-        #: Who can tell whether there is more of it.
-        self._executing: list[Callable[[], bool]] = []
+        self._activities = Activities()
         #: How many clients wait for something that time may bring.
         self._waiting = 0
         self._skipping: asyncio.Task[None] | None = None
-        self._nudged: asyncio.Future[None] | None = None
         self._advancing: asyncio.Lock | None = None
         #: What has fired since the advance under way began.
         self._fired: list[FiredTimer] | None = None
@@ -148,13 +100,13 @@ class Clock:
     @property
     def stands_still(self) -> bool:
         """Whether nothing more happens before somebody moves time: it is frozen, and nothing is executed."""
-        return self._rate == 0 and not self._is_executing()
+        return self._rate == 0 and not self._activities.any()
 
     def now_ms(self) -> int:
         """The emulated time, ms since the epoch."""
         if self._rate == 0:
             return self._base_ms
-        return self._base_ms + int((monotonic() - self._real_base_s) * 1000 * self._rate)
+        return self._base_ms + int((real_seconds() - self._real_base_s) * 1000 * self._rate)
 
     # Timers
 
@@ -194,7 +146,7 @@ class Clock:
         """
         future = asyncio.get_running_loop().create_future()
         timer = self.call_later(delay_ms, kind, _wake_sleeper, (future, subject))
-        activity = _current_activity.get()
+        activity = current_activity.get()
         if activity is not None:
             activity.pause()
         try:
@@ -294,14 +246,14 @@ class Clock:
 
     async def _work_ended(self) -> bool:
         """Give work that is under way real time to end; False when there is none, or it takes too long."""
-        if not self._is_executing():
+        if not self._activities.any():
             return False
-        deadline_s = monotonic() + _WORK_PATIENCE_S
-        while self._is_executing():
-            patience_s = deadline_s - monotonic()
+        deadline_s = real_seconds() + _WORK_PATIENCE_S
+        while self._activities.any():
+            patience_s = deadline_s - real_seconds()
             if patience_s <= 0:
                 return False
-            await asyncio.wait({self._nudge_comes()}, timeout=patience_s)
+            await asyncio.wait({self._activities.nudge_comes()}, timeout=patience_s)
         await self.settle()
         return True
 
@@ -324,25 +276,15 @@ class Clock:
 
     def tells_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask `is_executing` too whether anything is being executed; whoever is asked calls `nudge`."""
-        self._executing.append(is_executing)
+        self._activities.ask_too(is_executing)
 
     def forget_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask it no more."""
-        self._executing.remove(is_executing)
+        self._activities.ask_no_more(is_executing)
 
     def nudge(self) -> None:
         """Something has ended, or changed: perhaps nothing is being executed now."""
-        if self._nudged is not None:
-            _wake(self._nudged)
-            self._nudged = None
-
-    def _nudge_comes(self) -> asyncio.Future[None]:
-        if self._nudged is None:
-            self._nudged = asyncio.get_running_loop().create_future()
-        return self._nudged
-
-    def _is_executing(self) -> bool:
-        return any(activity.goes_on for activity in self.activities) or any(ask() for ask in self._executing)
+        self._activities.nudge()
 
     def _skip(self) -> None:
         if self._auto and self._waiting and self._skipping is None:
@@ -358,8 +300,8 @@ class Clock:
             if not (self._auto and self._waiting):
                 return
             timer = self.next_timer()
-            if self._is_executing() or timer is None or self._fired is not None:
-                await self._nudge_comes()
+            if self._activities.any() or timer is None or self._fired is not None:
+                await self._activities.nudge_comes()
                 continue
             self._jump(timer.when_ms)
             self._fire_due()
@@ -370,18 +312,18 @@ class Clock:
         while True:
             for _ in range(_SETTLE_ROUNDS):
                 await next_round()
-            patience_s = max((activity.held_for_s() for activity in self.activities), default=0.0)
+            patience_s = self._activities.hold_for_s()
             if patience_s == 0:
                 return
             await next_round(min(patience_s, 0.001))
 
     def activity(self, patience_s: float) -> Activity:
         """Holds `advance` back while its `with` block runs, for at most `patience_s` real seconds."""
-        return Activity(self, patience_s)
+        return Activity(self._activities, patience_s)
 
     def _set_rate(self, rate: float, *, auto: bool = False) -> None:
         self._base_ms = self.now_ms()
-        self._real_base_s = monotonic()
+        self._real_base_s = real_seconds()
         self._rate = rate
         self._auto = auto
         self._arm()
@@ -390,7 +332,7 @@ class Clock:
 
     def _jump(self, to_ms: int) -> None:
         self._base_ms = max(to_ms, self.now_ms())
-        self._real_base_s = monotonic()
+        self._real_base_s = real_seconds()
 
     def _fire_due(self) -> None:
         now_ms = self.now_ms()
@@ -449,25 +391,6 @@ class VirtualClock(Clock):
         super().__init__(rate=0.0, start_ms=start_ms)
 
 
-def parse_mode(mode: str) -> tuple[float, bool]:
-    """The rate for `real`, `frozen`, `auto` or `scaled:N`, and whether it is auto.
-
-    :raises ClockError: it is none of these.
-    """
-    plain = {"real": (1.0, False), "frozen": (0.0, False), "auto": (1.0, True)}
-    if mode in plain:
-        return plain[mode]
-    kind, _, factor = mode.partition(":")
-    try:
-        if kind == "scaled" and 0 < float(factor) < math.inf:
-            return float(factor), False
-    except ValueError:
-        pass
-    raise ClockError(
-        f"clock is {mode!r}: it must be real, frozen, auto or scaled:N, e.g. scaled:60 for a minute a second"
-    )
-
-
 def clock_of(mode: str) -> Clock:
     """A clock that runs as `mode` says.
 
@@ -485,20 +408,5 @@ def subject_of(argument: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def real_seconds() -> float:
-    """Real time from an arbitrary start: to measure how long real work took, never to wait for anything."""
-    return monotonic()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 def _wake_sleeper(sleeper: tuple[asyncio.Future[None], str | None]) -> None:
-    _wake(sleeper[0])
-
-
-def next_round(delay_s: float = 0.0) -> Awaitable[None]:
-    """Give the loop a round (or a real moment) in which sockets, threads and other tasks get on."""
-    return asyncio.sleep(delay_s)
+    wake(sleeper[0])

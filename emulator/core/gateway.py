@@ -36,6 +36,7 @@ class Gateway:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._life = endpoint.life
         self._pool = endpoint.pool
 
     async def take(
@@ -60,11 +61,11 @@ class Gateway:
             for job in list(worker.jobs.values()):
                 self._lose_from(worker, job, "its worker asked for another job")
             worker = self._pool.checked_in(worker_id)
-        if jobs := self._endpoint.deliver(worker, limit):
+        if jobs := self._life.deliver(worker, limit):
             return jobs
         given = await self._endpoint.takers.wait(worker, limit, hold_ms)
         if not given:
-            if beside := self._endpoint.interference.gives_beside(worker):
+            if beside := self._life.interference.gives_beside(worker):
                 self._pool.occupied(worker)
                 return beside
             is_parked = self._pool.parked(worker_id) is not None
@@ -77,7 +78,7 @@ class Gateway:
             return await self.take(worker_id, limit=limit, hold_ms=hold_ms)
         if len(jobs) < limit and not worker.retiring:
             # Others have come since the first woke the worker.
-            jobs += self._endpoint.deliver(worker, limit - len(jobs))
+            jobs += self._life.deliver(worker, limit - len(jobs))
         return jobs
 
     def push_chunk(self, worker_id: str, job_id: str, chunk_json: bytes) -> bool:
@@ -86,7 +87,7 @@ class Gateway:
         if job is None:
             return False
         for piece in _pieces(chunk_json):
-            self._endpoint.add_chunk(job, piece)
+            self._life.add_chunk(job, piece)
         return True
 
     def report_progress(self, worker_id: str, job_id: str, progress_json: bytes) -> bool:
@@ -110,8 +111,8 @@ class Gateway:
                 # It was given the job beside another worker.
                 self._pool.freed(worker)
             return False
-        if not self._endpoint.interference.loses_result(job, worker):
-            self._endpoint.finish(job, worker, result)
+        if not self._life.interference.loses_result(job, worker):
+            self._life.finish(job, worker, result)
         return True
 
     def heartbeat(self, worker_id: str, job_ids: Iterable[str], *, missed_when_silent: bool = True) -> None:
@@ -124,7 +125,7 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if worker is None:
             raise WorkerGone
-        if self._endpoint.interference.silences(worker):
+        if self._life.interference.silences(worker):
             return
         if worker.state is WorkerState.UNHEALTHY:
             # A late sign of life of a worker that is being started anew.
@@ -163,29 +164,29 @@ class Gateway:
     def hand_back(self, worker_id: str, job_ids: Iterable[str]) -> None:
         """The worker has not begun with these jobs, which it took: they are again the first in the queue."""
         if (worker := self._pool.get(worker_id)) is not None:
-            self._endpoint.hand_back(worker.jobs[job_id] for job_id in job_ids if job_id in worker.jobs)
+            self._life.hand_back(worker.jobs[job_id] for job_id in job_ids if job_id in worker.jobs)
 
     def let_go(self, worker_id: str, job_id: str) -> None:
         """The worker no longer works on a job it was told to stop."""
         worker = self._pool.get(worker_id)
-        if worker is not None and self._endpoint.let_go(worker, job_id):
+        if worker is not None and self._life.let_go(worker, job_id):
             self._pool.freed(worker)
 
     def crashed(self, worker_id: str, reason: str) -> None:
         """The worker is dead."""
         self._pool.forget_parked(worker_id)
         if (worker := self._pool.get(worker_id)) is not None:
-            self._endpoint.lose_worker(worker, reason)
+            self._life.lose_worker(worker, reason)
 
     def ended(self, worker_id: str) -> None:
         """A worker that was to be killed is dead."""
         if (worker := self._pool.get(worker_id)) is not None:
-            self._endpoint.worker_ended(worker, worker.retiring)
+            self._life.worker_ended(worker, worker.retiring)
 
     def cannot_stop(self, worker_id: str, reason: str) -> None:
         """The worker cannot stop a job it was told to stop: it is to be replaced without waiting."""
         if (worker := self._pool.get(worker_id)) is not None:
-            self._endpoint.replace_worker(worker, reason)
+            self._life.replace_worker(worker, reason)
 
     # Workers that nobody here has started
 
@@ -211,7 +212,7 @@ class Gateway:
 
     def warn(self, worker_id: str, message: str) -> None:
         """Tell a person something about a worker."""
-        self._endpoint.notice("warning", message, worker_id=worker_id)
+        self._life.notice("warning", message, worker_id=worker_id)
 
     def is_leaving(self, worker_id: str) -> bool:
         """Whether a worker that was started here is to get no more jobs, or is gone already."""
@@ -253,7 +254,7 @@ class Gateway:
         if (worker := self._pool.get(worker_id)) is not None:
             if worker.external or self.is_up(worker_id):
                 # Of one that does not start it is told with its end.
-                self._endpoint.notice("warning", complaint, worker_id=worker_id)
+                self._life.notice("warning", complaint, worker_id=worker_id)
             self._pool.complain(worker, complaint)
 
     def just_delivered(self, worker_id: str) -> list[str]:
@@ -276,12 +277,12 @@ class Gateway:
             for line in lines:
                 if line.level == "ERROR":
                     worker.last_error = LoggedError(line.job_id, line.text)
-        self._endpoint.tell_output(worker_id, likely_job_id, lines)
+        self._life.tell_output(worker_id, likely_job_id, lines)
 
     def _expect_another(self, worker: Worker) -> None:
         """Arm the timer after which a worker that shows no sign of life is lost."""
         clock = self._endpoint.clock
-        if self._endpoint.interference.silences(worker):
+        if self._life.interference.silences(worker):
             return
         clock.cancel(worker.ping_timer)
         # Real workers do not report in more often on a clock that runs faster.
@@ -298,7 +299,7 @@ class Gateway:
         worker = self._pool.get(worker_id)
         job = None if worker is None else worker.jobs.get(job_id)
         if job is None or job.status is not JobStatus.IN_PROGRESS:
-            self._endpoint.notice(
+            self._life.notice(
                 "info", f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
                 worker_id=worker_id,
             )  # fmt: skip
@@ -311,7 +312,7 @@ class Gateway:
         reason = f"its result never came: {seen_by}"
         if worker.last_error.job_id == job.id:
             reason += f"; the worker wrote: {worker.last_error.text}"
-        self._endpoint.lose(job, reason)
+        self._life.lose(job, reason)
         if self._pool.get(worker.id) is worker:
             self._pool.freed(worker)
 
@@ -320,7 +321,7 @@ class Gateway:
         if worker.polls:
             # It waits for us, and will be expected again when it has been answered.
             return
-        self._endpoint.lose_worker(worker, "its heartbeats have stopped")
+        self._life.lose_worker(worker, "its heartbeats have stopped")
 
 
 def _pieces(chunk_json: bytes) -> Iterator[bytes]:

@@ -113,6 +113,11 @@ class Job:
         return self.status in TERMINAL
 
     @property
+    def expires_ms(self) -> int:
+        """When its ttl runs out, which counts from its first submission (wire.md 3)."""
+        return self.submitted_ms + self.policy.ttl_ms
+
+    @property
     def output(self) -> Any:
         """The output (or latest progress) as a Python value; None when there is none."""
         return None if self.output_json is None else json.loads(self.output_json)

@@ -5,17 +5,16 @@ Workers that come by themselves (containers, other machines) are in it too, for 
 
 from __future__ import annotations
 
-import secrets
-import string
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from emulator.core.events import Notice, WorkerMoved
+from emulator.core.idleness import Idleness
 from emulator.core.interference import NO_INTERFERENCE
+from emulator.core.queue_delay import QueueDelay
 from emulator.core.scaling import Demand, ScalerType, wanted_workers
 from emulator.core.starts import Starts
-from emulator.core.worker import Worker, WorkerState
+from emulator.core.worker import Worker, WorkerState, new_worker_id
 from emulator.errors import WorkerGone
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from emulator.clock.clock import Clock
-    from emulator.clock.timers import Timer
     from emulator.core.config import EndpointConfig
     from emulator.core.events import Event, WorkerWrote
     from emulator.core.job import Job
@@ -62,8 +60,8 @@ class WorkerPool:
         self._workers: dict[str, Worker] = {}
         #: Kept warm after their idle timeout (flashboot); to everyone else they are gone.
         self._parked: dict[str, Worker] = {}
-        #: Armed for the moment at which a queued job will have waited too long.
-        self._overdue_timer: Timer | None = None
+        self._queue_delay = QueueDelay(config, clock, queue, self.adjust)
+        self._idleness = Idleness(config, clock, self._on_idle)
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -79,8 +77,7 @@ class WorkerPool:
 
     def close(self) -> list[Job]:
         """End all workers; returns the jobs they held."""
-        self._clock.cancel(self._overdue_timer)
-        self._overdue_timer = None
+        self._queue_delay.stop()
         held = [job for worker in self for job in worker.jobs.values()]
         for worker in list(self):
             self.end(worker, "the endpoint is closing", kill=worker.busy)
@@ -122,7 +119,7 @@ class WorkerPool:
             told = self.starts.came_up(external=worker.external)
             self._set_state(worker, WorkerState.IDLE, "ready")
             self._notice("info", told)
-            self._watch_idleness(worker)
+            self._idleness.watch(worker)
             self._relieve_replaced(worker)
         return worker
 
@@ -175,7 +172,7 @@ class WorkerPool:
             self.adjust()
             return
         worker.state = WorkerState.IDLE
-        self._watch_idleness(worker)
+        self._idleness.watch(worker)
 
     def retire(self, worker: Worker, reason: str) -> None:
         """A worker is to be given no more jobs; it goes once it holds none."""
@@ -300,7 +297,7 @@ class WorkerPool:
 
     def job_came(self) -> None:
         """Another job is here. While a worker is up and an earlier job is timed, it changes nothing."""
-        if self._overdue_timer is None or not self._workers:
+        if not (self._queue_delay.watches and self._workers):
             self.adjust()
 
     def adjust(self) -> None:
@@ -319,35 +316,17 @@ class WorkerPool:
         )
         while len(self._workers) < wanted and (self._parked or not self.starts.broken_code):
             self._start_one()
-        if config.scaler_type is ScalerType.QUEUE_DELAY and self._overdue_timer is None:
-            self._arm_overdue_timer()
+        if config.scaler_type is ScalerType.QUEUE_DELAY:
+            self._queue_delay.watch()
 
     def _demand(self) -> Demand:
-        overdue_from_ms = self._clock.now_ms() - self._config.scaler_value * 1000
         return Demand(
             queued=self._queue.scaling_length,
             in_progress=sum(not job.policy.low_priority for worker in self for job in worker.jobs.values()),
-            overdue=sum(job.queued_ms <= overdue_from_ms for job in self._oldest_queued()),
+            overdue=self._queue_delay.overdue(),
             workers=len(self._workers),
             starting=sum(worker.state in _ON_ITS_WAY for worker in self),
         )
-
-    def _oldest_queued(self) -> Iterable[Job]:
-        """As many queued jobs as there could be workers: more cannot matter."""
-        return islice(self._queue.scaling_jobs(), self._config.workers_max)
-
-    def _arm_overdue_timer(self) -> None:
-        now_ms, delay_ms = self._clock.now_ms(), self._config.scaler_value * 1000
-        for job in self._oldest_queued():
-            if job.queued_ms + delay_ms > now_ms:
-                self._overdue_timer = self._clock.call_at(
-                    job.queued_ms + delay_ms, "queue delay", self._on_overdue, None
-                )
-                return
-
-    def _on_overdue(self, _: object) -> None:
-        self._overdue_timer = None
-        self.adjust()
 
     def _start_one(self, replaces: Iterable[Worker] = ()) -> None:
         assert self._launcher is not None
@@ -356,7 +335,7 @@ class WorkerPool:
             self._add(worker, "it was parked")
             worker.unparked.notify()
             return
-        worker = Worker(_new_worker_id(), self._clock.now_ms())
+        worker = Worker(new_worker_id(), self._clock.now_ms())
         worker.replaces = list(replaces)
         self._add(worker, "to replace older code" if worker.replaces else "")
         self._launch(worker)
@@ -415,33 +394,17 @@ class WorkerPool:
             self._set_state(worker, WorkerState.INITIALIZING, "a machine is free for it")
         self._launcher.start(worker.id)
 
-    def _watch_idleness(self, worker: Worker) -> None:
-        """The worker has nothing to do from now on. One timer stays armed over many short jobs."""
-        if worker.external:
+    def _on_idle(self, worker: Worker) -> None:
+        if len(self._workers) <= self._config.workers_min:
             return
-        worker.idle_since_ms = self._clock.now_ms()
-        if worker.idle_timer is None:
-            self._arm_idle_timer(worker)
-
-    def _arm_idle_timer(self, worker: Worker) -> None:
-        when_ms = worker.idle_since_ms + int(self._config.idle_timeout_s * 1000)
-        worker.idle_timer = self._clock.call_at(when_ms, "idle timeout", self._on_idle_timeout, worker)
-
-    def _on_idle_timeout(self, worker: Worker) -> None:
-        worker.idle_timer = None
-        if worker.state is not WorkerState.IDLE:
-            return
-        if self._clock.now_ms() < worker.idle_since_ms + int(self._config.idle_timeout_s * 1000):
-            self._arm_idle_timer(worker)
-        elif len(self._workers) > self._config.workers_min:
-            # With new code that has not been up yet, it is the older code that would be parked.
-            if self._config.flashboot and not self.starts.code_is_new:
-                self._park(worker)
-            else:
-                self.end(worker, f"idle for {self._config.idle_timeout_s:g} s")
-                self._tell_if_none_is_left()
-            # A worker that is slow to ask again may leave a job waiting.
-            self.adjust()
+        # With new code that has not been up yet, it is the older code that would be parked.
+        if self._config.flashboot and not self.starts.code_is_new:
+            self._park(worker)
+        else:
+            self.end(worker, f"idle for {self._config.idle_timeout_s:g} s")
+            self._tell_if_none_is_left()
+        # A worker that is slow to ask again may leave a job waiting.
+        self.adjust()
 
     def _forget_work(self, worker: Worker) -> None:
         for timer in (worker.idle_timer, worker.ping_timer, *worker.stopping.values()):
@@ -488,8 +451,3 @@ class WorkerPool:
         if after is WorkerState.INITIALIZING:
             worker.starting_ms = now_ms
         self._emit(WorkerMoved(self._endpoint_id, worker.id, before, after, reason, now_ms, lost))
-
-
-def _new_worker_id() -> str:
-    """14 letters and digits, as production's."""
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(14))

@@ -69,7 +69,7 @@ def wait_of(endpoint: Endpoint, job: Job) -> Wait | None:
     """Why a job waits for a worker; None when it does not."""
     if job.status is not JobStatus.IN_QUEUE:
         return None
-    if job in endpoint.interference.held_back():
+    if job in endpoint.life.interference.held_back():
         return _until(endpoint.clock, None, Cause.STALL, "it stalls in the queue, as was ordered (stall_ms)")
     if endpoint.pool.is_up:
         return _for_a_worker_that_is_up(endpoint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -118,3 +120,8 @@ class Worker:
     def busy(self) -> bool:
         """Whether it holds a job, be it one it should have let go of."""
         return bool(self.jobs or self.stopping)
+
+
+def new_worker_id() -> str:
+    """14 letters and digits, as production's."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(14))

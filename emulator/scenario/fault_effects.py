@@ -12,7 +12,7 @@ from emulator.core.events import FaultFired
 from emulator.core.interference import Interference
 from emulator.core.job import JobStatus
 from emulator.core.result import JobResult
-from emulator.scenario.faults import Point
+from emulator.scenario.fault_rule import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from emulator.core.events import Event
     from emulator.core.job import Job
     from emulator.core.worker import Worker
-    from emulator.scenario.faults import FaultRule, Faults
+    from emulator.scenario.fault_rule import FaultRule
+    from emulator.scenario.faults import Faults
 
 #: How long a worker has been at a job when it crashes in the middle of it, unless the rule says.
 _MID_MS = 100
@@ -87,7 +88,7 @@ class FaultEffects(Interference):
     def _on_stall_over(self, job: Job) -> None:
         if job in self.held_back():
             del self._stalled[job]
-            self._endpoint.admit(job)
+            self._endpoint.life.admit(job)
 
     # A worker is given a job
 
@@ -99,7 +100,7 @@ class FaultEffects(Interference):
         match rule.effect:
             case "fail":
                 # It fails as soon as a worker would get it.
-                self._endpoint.finish(job, worker, JobResult(error=rule.value))
+                self._endpoint.life.finish(job, worker, JobResult(error=rule.value))
                 return False
             case "hang":
                 # It takes the job and is never heard of again, until executionTimeout ends it.
@@ -143,12 +144,12 @@ class FaultEffects(Interference):
     def _crash(self, victim: tuple[Worker, str]) -> None:
         worker, job_id = victim
         if job_id in worker.jobs:
-            self._endpoint.crash_worker(worker, "it was ordered to crash")
+            self._endpoint.life.crash_worker(worker, "it was ordered to crash")
 
     def _on_silence(self, victim: tuple[Worker, str]) -> None:
         worker, _ = victim
         if self.silences(worker):
-            self._endpoint.crash_worker(worker, "its heartbeats were ordered to stop")
+            self._endpoint.life.crash_worker(worker, "its heartbeats were ordered to stop")
 
     # A second worker gets a job too; its result is dropped, as production drops a late one
 
@@ -173,7 +174,7 @@ class FaultEffects(Interference):
         """`lose_result`: its result does not arrive; the job is missed after a while, and runs again."""
         if not self._afflictions or self._afflictions.get(worker.id, {}).pop(job.id, None) != "lose_result":
             return False
-        self._endpoint.miss(job, worker, "its result was ordered to get lost")
+        self._endpoint.life.miss(job, worker, "its result was ordered to get lost")
         return True
 
     def swallows_stop(self, job: Job, worker: Worker) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.core.json_text import NotJSON, encode
 from emulator.errors import ConfigError, EmulatorError
-from emulator.scenario.matching import as_json, checked, differences, shown
+from emulator.scenario.matching import as_json, differences, shown
 
-_KEYS = ("when", "returns", "fails", "chunks", "progress", "delay_ms", "times")
 _SHOWN_DIFFERENCES = 5
 _SHOWN_INPUT = 300
 
@@ -36,46 +34,6 @@ class Stub:
     #: For how many jobs it is good; None for any number.
     times: int | None = None
     matched: int = 0
-
-    @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> Stub:
-        """The stub for its JSON form, e.g. `{"when": {"input": {"prompt": "hi"}}, "returns": {}}`.
-
-        :raises ConfigError: it is not one; the message says where and what to write.
-        """
-        for key in fields:
-            if key not in _KEYS:
-                raise ConfigError(f"{key}: there is no such key: a stub has {', '.join(_KEYS)}")
-        when = fields.get("when") or {}
-        if not isinstance(when, Mapping) or when.keys() - {"input"}:
-            raise ConfigError('when: must be an object like {"input": {"prompt": "hi"}}')
-        if "returns" in fields and "fails" in fields:
-            raise ConfigError("a stub either returns or fails: leave one of them out")
-        for key, kind, rule in (
-            ("fails", str, "must be the job's error"),
-            ("chunks", list, "must be a list"),
-            ("progress", list, "must be a list"),
-        ):
-            if key in fields and not isinstance(fields[key], kind):
-                raise ConfigError(f"{key}: {rule}")
-        for key in ("delay_ms", "times"):
-            value = fields.get(key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise ConfigError(f"{key}: must be a whole number")
-        chunks = fields.get("chunks", [])
-        try:
-            return cls(
-                expected=checked(when.get("input"), "when.input"),
-                # As with a generator handler whose chunks are aggregated.
-                output_json=encode(fields.get("returns", chunks or None), "returns"),
-                error=fields.get("fails"),
-                chunks=[encode(chunk, "chunks") for chunk in chunks],
-                progress=[encode(progress, "progress") for progress in fields.get("progress", [])],
-                delay_ms=fields.get("delay_ms") or 0,
-                times=fields.get("times"),
-            )
-        except NotJSON as error:
-            raise ConfigError(str(error)) from error
 
     @property
     def used_up(self) -> bool:

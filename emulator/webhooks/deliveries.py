@@ -14,7 +14,7 @@ from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
 from emulator.history.journal import Entry, EntryKind
 from emulator.history.recent import Recent
-from emulator.scenario.faults import Point
+from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
     from emulator.history.journal import Journal
-    from emulator.scenario.faults import FaultRule
+    from emulator.scenario.fault_rule import FaultRule
     from emulator.scenario.scenario import Scenario
 
 log = logging.getLogger("emulator.webhooks")

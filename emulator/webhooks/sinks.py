@@ -51,23 +51,6 @@ class Answer:
     body: str = ""
     delay_ms: int = 0
 
-    @classmethod
-    def parse(cls, value: object) -> Answer:
-        """The answer for its JSON form: a status, or `{"status", "body", "delay_ms"}`.
-
-        :raises ConfigError: it is neither.
-        """
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = {"status": value}
-        if not isinstance(value, Mapping) or value.keys() - {"status", "body", "delay_ms"}:
-            raise ConfigError('an answer is a status, or {"status": 500, "body": "", "delay_ms": 0}')
-        status, body, delay_ms = value.get("status", 200), value.get("body", ""), value.get("delay_ms", 0)
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ConfigError(f"status: {status!r} is not a status code from 200 to 599")
-        if not isinstance(body, str) or not isinstance(delay_ms, int) or delay_ms < 0:
-            raise ConfigError("body must be text, and delay_ms a number of ms")
-        return cls(status, body, delay_ms)
-
 
 class Sink:
     """One receiver. It gives its answers in order, then 200 for ever."""

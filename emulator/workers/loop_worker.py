@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
-from emulator.clock.clock import next_round, real_seconds
+from emulator.clock.real_time import next_round, real_seconds
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
 from emulator.errors import WorkerGone

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from emulator.clock.clock import next_round, real_seconds
+from emulator.clock.real_time import next_round, real_seconds
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import JobResult
 from emulator.errors import WorkerGone

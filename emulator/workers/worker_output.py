@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 
-from emulator.clock.clock import real_seconds
+from emulator.clock.real_time import real_seconds
 from emulator.core.events import WorkerLine
 
 #: What is kept of a second's output of one stream; the rest is read, counted and dropped.

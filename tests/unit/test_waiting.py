@@ -5,6 +5,7 @@ import re
 import pytest
 
 from emulator.core.waiting import wait_of, why_waiting
+from emulator.scenario.fault_order import FaultOrder
 from tests.unit.manual_workers import Stage
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +81,7 @@ async def test_external_workers_that_have_not_come_and_that_have_gone():
     stage.gateway.meet("elsewhere")
     assert await stage.take("elsewhere") == [job]
     stage.finish(job)
-    stage.endpoint.lose_worker(stage.endpoint.pool.get("elsewhere"), "silent")
+    stage.endpoint.life.lose_worker(stage.endpoint.pool.get("elsewhere"), "silent")
     assert told(stage, stage.submit()) == "no external worker is left"
 
 
@@ -120,18 +121,18 @@ async def test_a_low_priority_job_without_a_worker():
 
 async def test_orders():
     stage = Stage(workers_max=1)
-    stage.faults.add({"then": {"throttled_ms": 60_000}, "times": 1})
+    stage.faults.add(FaultOrder.read({"then": {"throttled_ms": 60_000}, "times": 1}).rule())
     job = stage.submit()
     [worker] = stage.endpoint.pool
     assert told(stage, job) == (
         f"worker {worker.id} is throttled, as was ordered (throttled_ms); the clock is frozen,"
         " and 'ordered start' is due in 60000 ms: advance it"
     )
-    stage.faults.add({"then": {"stall_ms": 90_000}, "times": 1})
+    stage.faults.add(FaultOrder.read({"then": {"stall_ms": 90_000}, "times": 1}).rule())
     stalled = stage.submit()
     assert told(stage, stalled).startswith("it stalls in the queue, as was ordered (stall_ms); the clock is")
     await stage.clock.advance(60_000)
-    stage.faults.add({"then": {"hang": True}, "times": 1})
+    stage.faults.add(FaultOrder.read({"then": {"hang": True}, "times": 1}).rule())
     await stage.take(worker.id)
     assert told(stage, stage.submit()) == f"worker {worker.id} hangs, as was ordered (hang)"
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 
 from emulator.api.control.basics import add_basics
+from emulator.api.control.bodies import ControlErrorBody
 from emulator.api.control.endpoints import add_endpoints
 from emulator.api.control.history import add_history
 from emulator.api.control.jobs import add_jobs
 from emulator.api.control.orders import add_orders
 from emulator.api.control.time import add_time
 from emulator.api.control.workers import add_workers
-from emulator.api.wire import ControlErrorBody
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from emulator.api.wire import Health, NotReady, Ready, ResetCounts
+from emulator.api.control.bodies import Health, NotReady, Ready, ResetCounts
 from emulator.core.waiting import why_not_ready
 from emulator.version import __version__
 

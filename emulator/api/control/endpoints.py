@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from fastapi.responses import Response
 
-from emulator.api.control.controls import ControlError
-from emulator.api.control.replies import reply
-from emulator.api.wire import (
+from emulator.api.control.bodies import (
     Deleted,
-    EndpointHealth,
     EndpointSettings,
     EndpointsView,
     EndpointView,
@@ -21,9 +18,12 @@ from emulator.api.wire import (
     StubsView,
     StubView,
 )
+from emulator.api.control.controls import ControlError
+from emulator.api.control.replies import reply
+from emulator.api.wire import EndpointHealth
 from emulator.core.config import EndpointConfig
 from emulator.core.json_text import encode
-from emulator.scenario.stubs import Stub
+from emulator.scenario.stub_order import StubOrder
 from emulator.workers.handler import HandlerError
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         return reply(encode({"stubs": [stub.as_json() for stub in controls.scenario(endpoint_id).stubs]}))
 
     @router.post("/endpoints/{endpoint_id}/stubs", response_model=StubView)
-    async def add_stub(endpoint_id: str, stub: Annotated[dict[str, Any], Body()]) -> Response:
+    async def add_stub(endpoint_id: str, stub: StubOrder) -> Response:
         """Have jobs with such an input end so: `{"when": {"input": …}, "returns": …}` (docs/testing.md)."""
-        return reply(encode(controls.scenario(endpoint_id).add_stub(Stub.parse(stub)).as_json()))
+        return reply(encode(controls.scenario(endpoint_id).add_stub(stub.stub()).as_json()))
 
     @router.patch("/endpoints/{endpoint_id}/stubs/{number}", response_model=StubView)
     async def change_stub(endpoint_id: str, number: int, change: StubChange) -> Response:

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from emulator.api.control.controls import ControlError
-from emulator.api.control.replies import list_of, object_of, reply
-from emulator.api.har import har
-from emulator.api.wire import (
+from emulator.api.control.bodies import (
     AttemptView,
     Deleted,
     DeliveriesView,
@@ -23,6 +20,9 @@ from emulator.api.wire import (
     JournalView,
     JournalWait,
 )
+from emulator.api.control.controls import ControlError
+from emulator.api.control.replies import list_of, object_of, reply
+from emulator.api.har import har
 from emulator.core.json_text import NotJSON, encode
 from emulator.history.journal import EntryFilter, EntryKind
 from emulator.scenario.matching import checked

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
+from emulator.api.control.bodies import JobsView, JobView, JobWait, Timeline
 from emulator.api.control.replies import json_of, list_of, object_of, reply
-from emulator.api.wire import JobsView, JobView, JobWait, Timeline
 from emulator.core.job import JobStatus
 from emulator.core.waiting import wait_of
 from emulator.history.journal import timeline

@@ -6,22 +6,23 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from emulator.api.control.bodies import CountWait, Deleted, FaultsView, FaultView, SinkView
 from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import json_of, list_of, object_of, reply
-from emulator.api.wire import CountWait, Deleted, FaultsView, FaultView, SinkAnswers, SinkView
 from emulator.core.json_text import encode
-from emulator.webhooks.sinks import Answer
+from emulator.scenario.fault_order import FaultOrder
+from emulator.webhooks.answer_order import SinkAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from emulator.api.control.controls import Controls
-    from emulator.scenario.faults import FaultRule
+    from emulator.scenario.fault_rule import FaultRule
     from emulator.webhooks.sinks import Received
 
 log = logging.getLogger("emulator.api")
@@ -40,9 +41,9 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         return _faults_reply(controls.faults)
 
     @router.post("/faults", response_model=FaultView)
-    async def order(rule: Annotated[dict[str, Any], Body()]) -> Response:
+    async def order(rule: FaultOrder) -> Response:
         """Put a rule in force: `{"match": {…}, "then": {"status": 503}}` (docs/faults.md)."""
-        ordered = controls.faults.add(rule)
+        ordered = controls.faults.add(rule.rule())
         log.info("fault %r ordered: %s", ordered.id, {ordered.effect: ordered.value})
         return reply(encode(ordered.as_json()))
 
@@ -87,9 +88,8 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         """What the sink answers from now on, in order, and then 200: statuses, or objects with `status`,
         `body` and `delay_ms`.
         """
-        answers = [Answer.parse(each) for each in request.answers]
         controls.sinks[name].answers.clear()
-        controls.sinks[name].answers.extend(answers)
+        controls.sinks[name].answers.extend(each.answer() for each in request.answers)
         return _sink_reply(controls, name)
 
     @router.post("/sinks/{name}/wait", response_model=SinkView)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
+from emulator.api.control.bodies import ControlErrorBody, LogLine, LogLines, Workers, WorkerView
 from emulator.api.control.controls import ControlError
-from emulator.api.wire import ControlErrorBody, LogLine, LogLines, Workers, WorkerView
 from emulator.core.config import WorkerKind
 from emulator.core.json_text import encode
 
