@@ -339,7 +339,7 @@ async def test_a_cancellation_that_nobody_asked_for_loses_the_job_and_no_more(ki
             raise asyncio.CancelledError
         if job["input"] == "cancel":
             asyncio.current_task().cancel()
-            await asyncio.sleep(0)
+            await asyncio.Event().wait()
         return "fine"
 
     async def stream(job):
