@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.history.journal import ENTRIES_KEPT, Journal
-from emulator.history.logs import log_event
+from emulator.history.log_lines import log_event
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
 from emulator.scenario.faults import Faults
@@ -25,19 +23,10 @@ from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
 from emulator.webhooks.deliveries import Webhooks
 from emulator.webhooks.sinks import Sinks
-from emulator.workers.command import WorkerCommand, with_module_as_command
-from emulator.workers.guard import Guard
-from emulator.workers.handler import HandlerError
-from emulator.workers.launchers import (
-    inline_launcher,
-    process_launcher,
-    take_up_changes,
-    worker_kind,
-)
-from emulator.workers.preflight import check_command
-from emulator.workers.process import ProcessLauncher
+from emulator.workers.command import with_module_as_command
+from emulator.workers.launchers import worker_kind
 from emulator.workers.project import project_of
-from emulator.workers.start_failure import headline
+from emulator.workers.staff import Staff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -46,19 +35,13 @@ if TYPE_CHECKING:
 
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Event
-    from emulator.workers.launchers import Launcher
     from emulator.workers.project import Project
-
-log = logging.getLogger("emulator")
 
 #: The endpoint that is there when none is asked for.
 DEFAULT_ENDPOINT_ID = "local"
-#: Real seconds that a webhook call in flight, and a handler that is being stopped, get at the end.
+#: Real seconds that a webhook call in flight, and answers that are being written, get at the end.
 _WEBHOOK_PATIENCE_S = 2.0
-_HANDLER_PATIENCE_S = 1.0
 _ANSWER_PATIENCE_S = 2.0
-#: Real seconds from SIGTERM to SIGKILL for worker processes at the end.
-_PROCESS_PATIENCE_S = 0.5
 _NEEDS_SERVING = (
     "the workers of endpoint {!r} are processes, which reach the emulator over HTTP:"
     " use `async with emulator.serve()`"
@@ -119,10 +102,7 @@ class Emulator:
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
         self._queue_watch = QueueWatch(self._endpoints)
-        #: Of the endpoints that start workers; those with process workers have one while they are served.
-        self._launchers: dict[str, Launcher] = {}
-        self._commands: dict[str, WorkerCommand] = {}
-        self._guard_program = Guard()
+        self._staff = Staff(self._access.any_key)
         self._logs = WorkerLogs(self.clock)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
@@ -172,14 +152,7 @@ class Emulator:
 
         :raises EndpointNotFound: there is no such endpoint.
         """
-        kind = self.worker_kind(endpoint_id)
-        if kind is WorkerKind.PROCESS and (command := self._commands.get(endpoint_id)):
-            elsewhere = "" if self.endpoint(endpoint_id).config.workdir is None else f" in {command.folder}"
-            return f"{command.name} ({command.kind}, {command.program}){elsewhere}"
-        launcher = self._launchers.get(endpoint_id)
-        if launcher is None or isinstance(launcher, ProcessLauncher):
-            return ""
-        return f"{launcher.handler.name} ({launcher.handler.kind.value})"
+        return self._staff.describe(self.endpoint(endpoint_id))
 
     def projects(self) -> dict[str, Project]:
         """The files of what can be reloaded, by endpoint."""
@@ -199,17 +172,7 @@ class Emulator:
             no process is started before the code has changed to something that can be.
         :raises EndpointNotFound: there is no such endpoint.
         """
-        endpoint = self.endpoint(endpoint_id)
-        launcher = self._launchers.get(endpoint_id)
-        if launcher is None:
-            return False
-        try:
-            take_up_changes(launcher, endpoint.config)
-        except HandlerError as error:
-            if isinstance(launcher, ProcessLauncher):
-                endpoint.hold(headline(str(error)))
-            raise
-        return endpoint.reload()
+        return self._staff.reload(self.endpoint(endpoint_id))
 
     @property
     def url(self) -> str:
@@ -268,18 +231,16 @@ class Emulator:
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
         try:
-            for endpoint_id, endpoint in self._endpoints.items():
-                self._prepare(endpoint_id, endpoint)
+            for endpoint in self._endpoints.values():
+                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except BaseException:
             # Those that did load have threads.
-            for launcher in self._launchers.values():
-                await launcher.close(0)
-            self._launchers.clear()
+            await self._staff.close()
             raise
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
-        for endpoint_id in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):
-            self._open(endpoint_id)
+        for endpoint in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):
+            self._staff.open(endpoint, self._url)
 
     async def create_endpoint(
         self, endpoint_id: str, given: object = None, *, clock: str | None = None
@@ -299,14 +260,13 @@ class Emulator:
         if self._started_ms is not None:
             if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
                 raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
-            launcher_and_command = self._load(endpoint)
+            self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         # While one is taken away, somebody else may put another in its place.
         while endpoint_id in self._endpoints:
             await self.remove_endpoint(endpoint_id)
         self._endpoints[endpoint_id] = endpoint
         if self._started_ms is not None:
-            self._keep(endpoint_id, *launcher_and_command)
-            self._open(endpoint_id)
+            self._staff.open(endpoint, self._url)
         return endpoint
 
     async def remove_endpoint(self, endpoint_id: str) -> None:
@@ -317,13 +277,10 @@ class Emulator:
         endpoint = self.endpoint(endpoint_id)
         # From here on the id is free.
         del self._endpoints[endpoint_id]
-        launcher = self._launchers.pop(endpoint_id, None)
-        self._commands.pop(endpoint_id, None)
         self.faults.clear(endpoint_id)
         endpoint.reset(None)
         endpoint.close()
-        if launcher is not None:
-            await launcher.close(_PROCESS_PATIENCE_S)
+        await self._staff.dismiss(endpoint)
         await self._webhooks.drop(endpoint)
         del self._scenarios[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
@@ -335,10 +292,7 @@ class Emulator:
         for endpoint in self._endpoints.values():
             endpoint.close()
         self._queue_watch.close()
-        for endpoint_id, launcher in self._launchers.items():
-            if left := await launcher.close(_HANDLER_PATIENCE_S):
-                log.warning("%s: %d handlers did not stop and were left behind", endpoint_id, left)
-        self._launchers.clear()
+        await self._staff.close()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
         for clock in self._clocks():
@@ -351,8 +305,7 @@ class Emulator:
         Returns per endpoint how many jobs and workers there were.
         """
         counts = {
-            endpoint_id: endpoint.reset(self._launchers.get(endpoint_id))
-            for endpoint_id, endpoint in self._endpoints.items()
+            endpoint_id: self._staff.reset(endpoint) for endpoint_id, endpoint in self._endpoints.items()
         }
         for endpoint in self._endpoints.values():
             self._scenarios[endpoint].clear()
@@ -396,13 +349,16 @@ class Emulator:
         server = HTTPServer(self.app, listener)
         await server.start()
         self._url = url_of(listener)
-        self._open_process_workers()
+        self._obstacles = []
+        for endpoint in self._of_kind(WorkerKind.PROCESS):
+            self._staff.open(endpoint, self._url)
         try:
             yield self._url
         finally:
             self._url = None
             self._logs.release()
-            await self._close_process_workers()
+            await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
+            self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
                 endpoint.release_waiters()
             await server.stop(_ANSWER_PATIENCE_S)
@@ -415,70 +371,17 @@ class Emulator:
         else:
             yield
 
-    def _of_kind(self, *kinds: WorkerKind) -> list[str]:
-        return [endpoint_id for endpoint_id in self._endpoints if self.worker_kind(endpoint_id) in kinds]
+    def _of_kind(self, *kinds: WorkerKind) -> list[Endpoint]:
+        return [each for each in self._endpoints.values() if worker_kind(each.config) in kinds]
 
     def _unserved(self) -> list[str]:
-        return [_NEEDS_SERVING.format(endpoint_id) for endpoint_id in self._of_kind(WorkerKind.PROCESS)]
-
-    def _load(self, endpoint: Endpoint) -> tuple[Launcher | None, WorkerCommand | None]:
-        """What will start its workers: a launcher, or the command for which one is made once it is served.
-
-        :raises HandlerError: the handler cannot be loaded.
-        """
-        match worker_kind(endpoint.config):
-            case WorkerKind.INLINE:
-                return inline_launcher(endpoint, self._scenarios[endpoint].stubs), None
-            case WorkerKind.PROCESS:
-                command = WorkerCommand.of(endpoint.config)
-                check_command(command)
-                return None, command
-            case _:
-                return None, None
-
-    def _prepare(self, endpoint_id: str, endpoint: Endpoint) -> None:
-        self._keep(endpoint_id, *self._load(endpoint))
-
-    def _keep(self, endpoint_id: str, launcher: Launcher | None, command: WorkerCommand | None) -> None:
-        if launcher is not None:
-            self._launchers[endpoint_id] = launcher
-        if command is not None:
-            self._commands[endpoint_id] = command
-
-    def _open(self, endpoint_id: str) -> None:
-        """Let an endpoint's workers start."""
-        endpoint = self._endpoints[endpoint_id]
-        if endpoint_id in self._commands and self._url is not None:
-            self._launchers[endpoint_id] = process_launcher(
-                endpoint,
-                self._commands[endpoint_id],
-                endpoint.clock,
-                self._guard_program,
-                url=self._url,
-                api_key=self._access.any_key,
-            )
-        endpoint.open(self._launchers.get(endpoint_id))
-
-    def _open_process_workers(self) -> None:
-        self._obstacles = []
-        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
-            self._open(endpoint_id)
+        return [_NEEDS_SERVING.format(each.id) for each in self._of_kind(WorkerKind.PROCESS)]
 
     def _clocks(self) -> set[Clock]:
         return {self.clock, *(endpoint.clock for endpoint in self._endpoints.values())}
 
-    async def _close_process_workers(self) -> None:
-        closing = []
-        for endpoint_id in self._of_kind(WorkerKind.PROCESS):
-            self._endpoints[endpoint_id].close()
-            closing.append(self._launchers.pop(endpoint_id).close(_PROCESS_PATIENCE_S))
-        await asyncio.gather(*closing)
-        self._guard_program.close()
-        self._obstacles = self._unserved()
-
     def _process_id(self, endpoint_id: str, worker_id: str) -> int | None:
-        launcher = self._launchers.get(endpoint_id)
-        return launcher.process_id(worker_id) if isinstance(launcher, ProcessLauncher) else None
+        return self._staff.process_id(self._endpoints[endpoint_id], worker_id)
 
     def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)

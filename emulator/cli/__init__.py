@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from emulator.cli import remote
+from emulator.cli import job_commands
+from emulator.cli.clock_commands import clock_commands
 from emulator.cli.doctor import doctor
 from emulator.cli.exec import exec_
+from emulator.cli.fault_commands import fault_commands
 from emulator.cli.hub_tests import hub_tests
 from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
@@ -47,12 +49,12 @@ cli.command("test")(hub_tests)
 
 
 for command in (
-    remote.submit, remote.status, remote.jobs, remote.cancel, remote.retry, remote.logs, remote.reset,
-    remote.env, doctor,
+    job_commands.submit, job_commands.status, job_commands.jobs, job_commands.cancel, job_commands.retry,
+    job_commands.logs, job_commands.reset, job_commands.env, doctor,
 ):  # fmt: skip
     cli.command()(command)
-cli.add_typer(remote.clock_commands, name="clock")
-cli.add_typer(remote.fault_commands, name="faults")
+cli.add_typer(clock_commands, name="clock")
+cli.add_typer(fault_commands, name="faults")
 
 
 @cli.command()

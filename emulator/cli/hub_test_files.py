@@ -1,17 +1,12 @@
-"""The Hub's test files (wire.md 9): what they say, if an output is as expected, how results are reported.
-
-Nothing is run here.
-"""
+"""The Hub's test files (wire.md 9), and what they say."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -22,11 +17,9 @@ from emulator.errors import EmulatorError
 TEST_FILES = (".runpod/tests.json", ".github/tests.json", "tests.json", "test_input.json")
 #: Keys of a test. Others are left alone: a job in test_input.json may have a webhook, a policy, an id …
 _TEST_KEYS = ("name", "input", "timeout", "expected_output")
-#: How much of a value is shown, and how many differences of one output.
-_VALUE_CHARS = 60
-_DIFFERENCES_SHOWN = 8
-#: What XML 1.0 has no way to write.
-_NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+
+#: How much of a value is shown.
+VALUE_CHARS = 60
 
 
 class BadTestFile(EmulatorError):
@@ -66,42 +59,6 @@ class HubTestFile:
     env: Mapping[str, str] = field(default_factory=dict)
     #: What is probably a mistake in it, a sentence each.
     warnings: tuple[str, ...] = ()
-
-
-class Verdict(StrEnum):
-    """What became of a test."""
-
-    PASSED = "passed"
-    """Its job COMPLETED in time, with the expected output where there is one."""
-    FAILED = "failed"
-    """Its job FAILED, or its output is another."""
-    TIMED_OUT = "timed out"
-    """The handler held its job for too long and was stopped."""
-    ERROR = "error"
-    """Its job was never begun: the worker did not start."""
-    SKIPPED = "skipped"
-    """It was not tried, because of an earlier one."""
-
-
-@dataclass(slots=True, kw_only=True)
-class HubResult:
-    """One test's result, with all that helps to understand it."""
-
-    test: HubTest
-    verdict: Verdict
-    #: Why it did not pass, a line each.
-    why: tuple[str, ...] = ()
-    #: How long the handler held the job, in ms; None when it never got it.
-    took_ms: int | None = None
-    #: The job's status body; None when there was no job.
-    job: Mapping[str, Any] | None = None
-    #: Of a handler that raised.
-    traceback: str = ""
-    #: What the handler printed; grows until its worker has ended.
-    printed: list[str] = field(default_factory=list)
-
-
-# Reading
 
 
 def parse_json(text: str, place: str) -> Any:
@@ -154,7 +111,7 @@ def read_test_file(path: Path) -> HubTestFile:
     if isinstance(content, dict) and "tests" in content:
         tests = content["tests"]
         if not isinstance(tests, list):
-            raise BadTestFile(f"{path}: tests: must be an array, not {_shown(tests)}")
+            raise BadTestFile(f"{path}: tests: must be an array, not {shown(tests)}")
         places = [f"tests[{number}]" for number in range(len(tests))]
         config = content.get("config")
     elif isinstance(content, dict):
@@ -164,7 +121,7 @@ def read_test_file(path: Path) -> HubTestFile:
     elif isinstance(content, list):
         tests, places = content, [f"[{number}]" for number in range(len(content))]
     else:
-        raise BadTestFile(f"{path}: must be an object or an array of tests, not {_shown(content)}")
+        raise BadTestFile(f"{path}: must be an object or an array of tests, not {shown(content)}")
     if not tests:
         raise BadTestFile(f"{path}: has no tests")
     read = []
@@ -182,14 +139,14 @@ def input_in(path: Path) -> Any:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise BadTestFile(f'{path}: must be an object like {{"input": …}}, not {_shown(content)}')
+        raise BadTestFile(f'{path}: must be an object like {{"input": …}}, not {shown(content)}')
     return _test(content, f"{path}: ", path.name).input
 
 
 def _test(fields: object, place: str, default_name: str) -> HubTest:
     """One test; `place` is where it stands."""
     if not isinstance(fields, dict):
-        raise BadTestFile(f'{place}: must be an object like {{"input": …}}, not {_shown(fields)}')
+        raise BadTestFile(f'{place}: must be an object like {{"input": …}}, not {shown(fields)}')
 
     def at(key: str) -> str:
         return f"{place}{key}" if place.endswith(": ") else f"{place}.{key}"
@@ -202,7 +159,7 @@ def _test(fields: object, place: str, default_name: str) -> HubTest:
     if name is None or name == "":
         name = default_name
     if not isinstance(name, str):
-        raise BadTestFile(f"{at('name')}: must be a string, not {_shown(name)}")
+        raise BadTestFile(f"{at('name')}: must be a string, not {shown(name)}")
     return HubTest(
         name=name,
         input=fields["input"],
@@ -215,7 +172,7 @@ def _timeout_ms(value: object, place: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadTestFile(f"{place}: must be a number of ms, not {_shown(value)}")
+        raise BadTestFile(f"{place}: must be a number of ms, not {shown(value)}")
     if not 0 < value <= EXECUTION_TIMEOUT_MAX_MS:
         raise BadTestFile(
             f"{place}: is {value}: it must be above 0 ms and at most {EXECUTION_TIMEOUT_MAX_MS} (7 days)"
@@ -228,14 +185,12 @@ def _env(config: object, path: Path) -> dict[str, str]:
     if config is None:
         return {}
     if not isinstance(config, dict):
-        raise BadTestFile(f"{path}: config: must be an object, not {_shown(config)}")
+        raise BadTestFile(f"{path}: config: must be an object, not {shown(config)}")
     entries = config.get("env")
     if entries is None:
         return {}
     if not isinstance(entries, list):
-        raise BadTestFile(
-            f'{path}: config.env: must be an array of {{"key", "value"}}, not {_shown(entries)}'
-        )
+        raise BadTestFile(f'{path}: config.env: must be an array of {{"key", "value"}}, not {shown(entries)}')
     variables = {}
     for number, entry in enumerate(entries):
         place = f"{path}: config.env[{number}]"
@@ -243,9 +198,9 @@ def _env(config: object, path: Path) -> dict[str, str]:
             raise BadTestFile(f'{place}: must be an object like {{"key": "A", "value": "b"}}')
         key, value = entry.get("key"), entry.get("value")
         if not isinstance(key, str) or not key or "=" in key or "\0" in key:
-            raise BadTestFile(f"{place}.key: must be a variable's name, not {_shown(key)}")
+            raise BadTestFile(f"{place}.key: must be a variable's name, not {shown(key)}")
         if not isinstance(value, str) or "\0" in value:
-            raise BadTestFile(f"{place}.value: must be a string, not {_shown(value)}")
+            raise BadTestFile(f"{place}.value: must be a string, not {shown(value)}")
         variables[key] = value
     return variables
 
@@ -266,151 +221,7 @@ def _typos(fields: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} has no effect: did you mean {absent[close[0]]}?"
 
 
-# Judging
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Difference:
-    """One place in which an output is not as expected; either value may be `MISSING`."""
-
-    #: E.g. `output.images[0].url`.
-    path: str
-    expected: Any
-    got: Any
-
-    def __str__(self) -> str:
-        expected, got = _shown_pair(self.expected, self.got)
-        if self.got is MISSING:
-            return f"{self.path}: expected {expected}, but it is missing"
-        if self.expected is MISSING:
-            return f"{self.path}: not expected, got {got}"
-        return f"{self.path}: expected {expected}, got {got}"
-
-
-def differences(expected: Any, got: Any, path: str = "output") -> Iterator[Difference]:
-    """Where two JSON values differ, at the deepest places; 1 and 1.0 are the same number, true is none."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for key in [*expected, *(key for key in got if key not in expected)]:
-            place = (
-                f"{path}.{key}" if key.isidentifier() else f"{path}[{json.dumps(key, ensure_ascii=False)}]"
-            )
-            yield from differences(expected.get(key, MISSING), got.get(key, MISSING), place)
-    elif isinstance(expected, list) and isinstance(got, list):
-        for number in range(max(len(expected), len(got))):
-            left, right = (values[number] if number < len(values) else MISSING for values in (expected, got))
-            yield from differences(left, right, f"{path}[{number}]")
-    elif isinstance(expected, bool) is not isinstance(got, bool) or expected != got:
-        yield Difference(path=path, expected=expected, got=got)
-
-
-def judge_output(test: HubTest, output: Any) -> tuple[str, ...]:
-    """What is wrong with the output of a COMPLETED job, a line each; nothing when it passes.
-
-    `output` is `MISSING` when the job has none.
-    """
-    if test.expected_output is MISSING:
-        return ()
-    found = [str(difference) for difference in differences(test.expected_output, output)]
-    more = len(found) - _DIFFERENCES_SHOWN
-    return (*found[:_DIFFERENCES_SHOWN], *([f"… and {more} more"] if more > 0 else []))
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value, for a sentence; a long one is cut."""
     text = "nothing" if value is MISSING else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _VALUE_CHARS else f"{text[:_VALUE_CHARS]}…"
-
-
-def _shown_pair(expected: object, got: object) -> tuple[str, str]:
-    """Both values; of long strings that begin alike, the part from shortly before they part."""
-    if isinstance(expected, str) and isinstance(got, str) and max(len(expected), len(got)) > _VALUE_CHARS:
-        same = next(
-            (at for at, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]),
-            min(len(expected), len(got)),
-        )
-        start = max(0, same - _VALUE_CHARS // 3)
-        if start:
-            return _shown_from(expected, start), _shown_from(got, start)
-    return _shown(expected), _shown(got)
-
-
-def _shown_from(text: str, start: int) -> str:
-    return f'"…{_shown(text[start:])[1:]}'
-
-
-# Reporting
-
-
-def counts(results: Iterable[HubResult]) -> dict[Verdict, int]:
-    """How many tests ended in each way."""
-    verdicts = [result.verdict for result in results]
-    return {verdict: verdicts.count(verdict) for verdict in Verdict}
-
-
-def report_json(path: Path, handler: str, results: list[HubResult], took_ms: int) -> dict[str, Any]:
-    """All results for a program; times in ms."""
-    return {
-        "file": str(path),
-        "handler": handler,
-        "summary": {verdict.replace(" ", "_"): count for verdict, count in counts(results).items()},
-        "time_ms": took_ms,
-        "tests": [
-            {
-                "name": result.test.name,
-                "result": result.verdict.replace(" ", "_"),
-                "time_ms": result.took_ms,
-                "why": list(result.why),
-                "job": result.job,
-                "printed": result.printed,
-            }
-            for result in results
-        ],
-    }
-
-
-def report_junit(path: Path, results: list[HubResult], took_ms: int) -> bytes:
-    """All results as JUnit XML, which CI systems read; `took_ms` is how long they took together."""
-    from xml.etree import ElementTree
-
-    count = counts(results)
-    totals = {
-        "tests": str(len(results)),
-        "failures": str(count[Verdict.FAILED] + count[Verdict.TIMED_OUT]),
-        "errors": str(count[Verdict.ERROR]),
-        "skipped": str(count[Verdict.SKIPPED]),
-        "time": _seconds(took_ms),
-    }
-    root = ElementTree.Element("testsuites", totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(str(path)), **totals})
-    for result in results:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            {
-                "classname": _xml(str(path)),
-                "name": _xml(result.test.name),
-                "time": _seconds(result.took_ms or 0),
-            },
-        )
-        why = _xml("\n".join(result.why))
-        if result.verdict is Verdict.SKIPPED:
-            ElementTree.SubElement(case, "skipped", {"message": why})
-        elif result.verdict is not Verdict.PASSED:
-            element = ElementTree.SubElement(
-                case,
-                "error" if result.verdict is Verdict.ERROR else "failure",
-                {"message": why.partition("\n")[0], "type": result.verdict},
-            )
-            element.text = _xml(result.traceback) or why
-        if result.printed:
-            ElementTree.SubElement(case, "system-out").text = _xml("\n".join(result.printed))
-    ElementTree.indent(root)
-    document: bytes = ElementTree.tostring(root, "utf-8", xml_declaration=True)
-    return document + b"\n"
-
-
-def _seconds(ms: int) -> str:
-    return f"{ms / 1000:.3f}"
-
-
-def _xml(text: str) -> str:
-    return re.sub(_NOT_XML, "\N{REPLACEMENT CHARACTER}", text)
+    return text if len(text) <= VALUE_CHARS else f"{text[:VALUE_CHARS]}…"

@@ -11,20 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli.hub_test_files import (
-    MISSING,
-    TEST_FILES,
-    BadTestFile,
-    HubResult,
-    HubTest,
-    HubTestFile,
-    Verdict,
-    counts,
-    judge_output,
-    read_test_file,
-    report_json,
-    report_junit,
-)
+from emulator.cli.hub_expectations import judge_output
+from emulator.cli.hub_results import HubResult, Verdict, counts, report_json, report_junit
+from emulator.cli.hub_test_files import MISSING, TEST_FILES, BadTestFile, HubTest, HubTestFile, read_test_file
 from emulator.cli.one_job import (
     EXIT_FAILED,
     EXIT_OK,

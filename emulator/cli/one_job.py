@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from emulator.cli.log_format import LogFormat, configure_logging, log
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
@@ -25,7 +26,6 @@ from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.core.worker import WorkerState
 from emulator.emulator import DEFAULT_ENDPOINT_ID, Emulator
-from emulator.history.logs import LogFormat, configure_logging, log
 from emulator.settings import interpreter, worker_env
 
 if TYPE_CHECKING:

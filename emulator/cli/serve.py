@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from emulator.cli.banner import banner
+from emulator.cli.log_format import LogFormat, configure_logging, log
 from emulator.cli.reload import reloading
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
@@ -21,7 +22,6 @@ from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.errors import ConfigError, EmulatorError
 from emulator.history.journal import ENTRIES_KEPT
-from emulator.history.logs import LogFormat, configure_logging, log
 from emulator.settings import (
     VARIABLE_PREFIX,
     ConfigFile,

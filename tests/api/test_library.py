@@ -215,7 +215,7 @@ async def test_stopping_does_not_wait_for_a_handler_that_blocks():
 async def test_stopping_does_not_wait_for_ever_for_a_handler_that_ignores_its_cancellation(
     caplog, monkeypatch
 ):
-    monkeypatch.setattr("emulator.emulator._HANDLER_PATIENCE_S", 0.01)
+    monkeypatch.setattr("emulator.workers.staff._HANDLER_PATIENCE_S", 0.01)
     release = asyncio.Event()
 
     async def stubborn(_job):

@@ -11,18 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from emulator.cli.hub_test_files import (
-    MISSING,
-    TEST_FILES,
-    BadTestFile,
-    HubResult,
-    HubTest,
-    Verdict,
-    differences,
-    judge_output,
-    read_test_file,
-    report_junit,
-)
+from emulator.cli.hub_expectations import differences, judge_output
+from emulator.cli.hub_results import HubResult, Verdict, report_junit
+from emulator.cli.hub_test_files import MISSING, TEST_FILES, BadTestFile, HubTest, read_test_file
 from tests.cli.command import environment, run
 from tests.limits import PATIENCE_S
 

@@ -1,0 +1,124 @@
+"""Who starts the workers of each endpoint: a launcher, made of what the endpoint is to run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from emulator.core.config import WorkerKind
+from emulator.workers.command import WorkerCommand
+from emulator.workers.guard import Guard
+from emulator.workers.handler import HandlerError
+from emulator.workers.launchers import inline_launcher, process_launcher, take_up_changes, worker_kind
+from emulator.workers.preflight import check_command
+from emulator.workers.process import ProcessLauncher
+from emulator.workers.start_failure import headline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from emulator.core.endpoint import Endpoint
+    from emulator.scenario.stubs import Stubs
+    from emulator.workers.launchers import Launcher
+
+log = logging.getLogger("emulator")
+
+#: Real seconds that a handler which is being stopped gets at the end.
+_HANDLER_PATIENCE_S = 1.0
+#: Real seconds from SIGTERM to SIGKILL for worker processes at the end.
+_PROCESS_PATIENCE_S = 0.5
+
+
+class Staff:
+    """The launchers of an emulator's endpoints; those of processes are there while it is served."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+        self._launchers: dict[Endpoint, Launcher] = {}
+        self._commands: dict[Endpoint, WorkerCommand] = {}
+        self._guard = Guard()
+
+    def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
+        """Load what an endpoint's workers are to run; `stubs` are what the built-in one answers by.
+
+        :raises HandlerError: it cannot be loaded; nothing has changed.
+        """
+        match worker_kind(endpoint.config):
+            case WorkerKind.INLINE:
+                self._launchers[endpoint] = inline_launcher(endpoint, stubs)
+            case WorkerKind.PROCESS:
+                command = WorkerCommand.of(endpoint.config)
+                check_command(command)
+                self._commands[endpoint] = command
+
+    def open(self, endpoint: Endpoint, url: str | None) -> None:
+        """Let an endpoint's workers start; processes need the `url` at which the emulator is served."""
+        if endpoint in self._commands and url is not None:
+            self._launchers[endpoint] = process_launcher(
+                endpoint,
+                self._commands[endpoint],
+                endpoint.clock,
+                self._guard,
+                url=url,
+                api_key=self._api_key,
+            )
+        endpoint.open(self._launchers.get(endpoint))
+
+    def reset(self, endpoint: Endpoint) -> dict[str, int]:
+        """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
+        return endpoint.reset(self._launchers.get(endpoint))
+
+    def reload(self, endpoint: Endpoint) -> bool:
+        """Have workers with the present code take over; see `Emulator.reload`.
+
+        :raises HandlerError: the code cannot be loaded.
+        """
+        launcher = self._launchers.get(endpoint)
+        if launcher is None:
+            return False
+        try:
+            take_up_changes(launcher, endpoint.config)
+        except HandlerError as error:
+            if isinstance(launcher, ProcessLauncher):
+                endpoint.hold(headline(str(error)))
+            raise
+        return endpoint.reload()
+
+    def describe(self, endpoint: Endpoint) -> str:
+        """What the workers of an endpoint run, for a person; empty when it starts none."""
+        if worker_kind(endpoint.config) is WorkerKind.PROCESS and (command := self._commands.get(endpoint)):
+            elsewhere = "" if endpoint.config.workdir is None else f" in {command.folder}"
+            return f"{command.name} ({command.kind}, {command.program}){elsewhere}"
+        launcher = self._launchers.get(endpoint)
+        if launcher is None or isinstance(launcher, ProcessLauncher):
+            return ""
+        return f"{launcher.handler.name} ({launcher.handler.kind.value})"
+
+    def process_id(self, endpoint: Endpoint, worker_id: str) -> int | None:
+        """The number of a worker's process, if it has one of its own."""
+        launcher = self._launchers.get(endpoint)
+        return launcher.process_id(worker_id) if isinstance(launcher, ProcessLauncher) else None
+
+    async def dismiss(self, endpoint: Endpoint) -> None:
+        """An endpoint is taken away: end what its workers run in."""
+        launcher = self._launchers.pop(endpoint, None)
+        self._commands.pop(endpoint, None)
+        if launcher is not None:
+            await launcher.close(_PROCESS_PATIENCE_S)
+
+    async def close_processes(self, endpoints: Iterable[Endpoint]) -> None:
+        """The emulator is served no more: end the worker processes of these endpoints."""
+        closing = []
+        for endpoint in endpoints:
+            endpoint.close()
+            closing.append(self._launchers.pop(endpoint).close(_PROCESS_PATIENCE_S))
+        await asyncio.gather(*closing)
+        self._guard.close()
+
+    async def close(self) -> None:
+        """End all."""
+        for endpoint, launcher in self._launchers.items():
+            if left := await launcher.close(_HANDLER_PATIENCE_S):
+                log.warning("%s: %d handlers did not stop and were left behind", endpoint.id, left)
+        self._launchers.clear()
