@@ -11,7 +11,7 @@ from emulator.api.rate_limits import RateLimits
 from emulator.clock.clock import Clock, clock_of
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
-from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote
+from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.history.journal import ENTRIES_KEPT, Journal
@@ -89,7 +89,7 @@ class Emulator:
         self.faults = Faults()
         #: What has happened.
         self.journal = Journal(journal_entries)
-        self._listener = on_event
+        self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from emulator.core.bounds import TIME_MAX_MS, WORKERS_MAX, shown_number
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
@@ -20,14 +21,19 @@ from emulator.core.policy import (
 from emulator.core.scaling import ScalerType
 from emulator.errors import ConfigError
 
-_NOT_NEGATIVE = (
-    "idle_timeout_s",
-    "cold_start_ms",
-    "retention_ms",
-    "sync_retention_ms",
-    "stop_grace_ms",
-    "heartbeat_timeout_ms",
-)
+#: Each setting that is a number, from what to what, where production's rules say no more of it.
+_BOUNDS = {
+    "workers_min": (0, WORKERS_MAX),
+    "workers_max": (0, WORKERS_MAX),
+    "scaler_value": (1, TIME_MAX_MS // 1000),
+    "ttl_ms": (TTL_MIN_MS, TTL_MAX_MS),
+    "idle_timeout_s": (0, TIME_MAX_MS // 1000),
+    "cold_start_ms": (0, TIME_MAX_MS),
+    "retention_ms": (0, TIME_MAX_MS),
+    "sync_retention_ms": (0, TIME_MAX_MS),
+    "stop_grace_ms": (0, TIME_MAX_MS),
+    "heartbeat_timeout_ms": (0, TIME_MAX_MS),
+}
 
 
 class WorkerKind(StrEnum):
@@ -106,24 +112,19 @@ class EndpointConfig:
             raise ConfigError(
                 f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
             )
-        if self.workers_min < 0 or self.workers_max < 0:
-            raise ConfigError("workers_min and workers_max cannot be negative")
+        for name, (lowest, highest) in _BOUNDS.items():
+            # Neither is NaN between them.
+            if not lowest <= (value := getattr(self, name)) <= highest:
+                raise ConfigError(f"{name} is {shown_number(value)}: it must be from {lowest} to {highest}")
         if self.workers_min > self.workers_max:
             raise ConfigError(
                 f"workers_min is {self.workers_min}, above workers_max {self.workers_max}: raise workers_max"
             )
         if not EXECUTION_TIMEOUT_ABOVE_MS < self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
             raise ConfigError(
-                f"execution_timeout_ms is {self.execution_timeout_ms}: it must be more than"
+                f"execution_timeout_ms is {shown_number(self.execution_timeout_ms)}: it must be more than"
                 f" {EXECUTION_TIMEOUT_ABOVE_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
             )
-        if self.scaler_value < 1:
-            raise ConfigError(f"scaler_value is {self.scaler_value}: it must be at least 1")
-        if not TTL_MIN_MS <= self.ttl_ms <= TTL_MAX_MS:
-            raise ConfigError(f"ttl_ms is {self.ttl_ms}: it must be from {TTL_MIN_MS} to {TTL_MAX_MS}")
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it cannot be negative")
 
     @property
     def default_policy(self) -> ExecutionPolicy:

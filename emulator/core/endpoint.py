@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from emulator.core.events import unfailing
 from emulator.core.job import RETRYABLE, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.job_life import ERROR_LOST_TWICE, JobLife
@@ -46,7 +47,7 @@ class Endpoint:
         self.default_policy = config.default_policy
         self._store: JobStore = MemoryStore() if store is None else store
         self._job_ids = JobIds()
-        self.life = JobLife(endpoint_id, config, clock, emit, self._store)
+        self.life = JobLife(endpoint_id, config, clock, unfailing(emit), self._store)
         self.queue = self.life.queue
         self.takers = self.life.takers
         self.pool = self.life.pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from emulator.core.job import Job, JobStatus
     from emulator.core.worker import WorkerState
+
+
+log = logging.getLogger("emulator.core")
 
 
 @dataclass(slots=True)
@@ -89,3 +93,21 @@ class FaultFired:
 
 Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote | FaultFired
 Listener: TypeAlias = Callable[[Event], None]
+
+
+def unfailing(listener: Listener) -> Listener:
+    """A listener that cannot break off what it is told of: what it raises is logged, and goes no further."""
+    failed = False
+
+    def tell(event: Event) -> None:
+        nonlocal failed
+        try:
+            listener(event)
+        except Exception as error:
+            if not failed:
+                log.exception("a listener failed when it was told of this: %s", event)
+            else:
+                log.error("a listener failed once more: %s", type(error).__name__)
+            failed = True
+
+    return tell

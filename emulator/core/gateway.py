@@ -168,6 +168,12 @@ class Gateway:
         worker.stop_signals.clear()
         return signals
 
+    def drop(self, worker_id: str, job_id: str, reason: str) -> None:
+        """The worker is at a job no more, and will bring no result of it."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
+            self._lose_from(worker, job, reason)
+
     def hand_back(self, worker_id: str, job_ids: Iterable[str]) -> None:
         """The worker has not begun with these jobs, which it took: they are again the first in the queue."""
         if (worker := self._pool.get(worker_id)) is not None:

@@ -5,6 +5,7 @@ Workers that come by themselves (containers, other machines) are in it too, for 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from emulator.core.queue import JobQueue
     from emulator.core.takers import Takers
     from emulator.core.worker import WorkerLauncher
+
+log = logging.getLogger("emulator.core")
 
 _ON_ITS_WAY = frozenset({WorkerState.INITIALIZING, WorkerState.THROTTLED})
 _UP = frozenset({WorkerState.IDLE, WorkerState.RUNNING})
@@ -203,6 +206,9 @@ class WorkerPool:
             return
         worker.replaces = []
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
+        if worker.state is WorkerState.INITIALIZING:
+            # A start takes real time, whatever the clock: one that fails is not tried many times a second.
+            delay_ms *= max(1, round(self._clock.rate))
         worker.crashes += 1
         self._forget_work(worker)
         self._takers.dismiss(worker)
@@ -384,7 +390,24 @@ class WorkerPool:
         """Have a worker started, unless something keeps it from that for a while."""
         assert self._launcher is not None
         if not self.interference.delays_start(worker):
+            self._begin_start(worker)
+
+    def _begin_start(self, worker: Worker) -> None:
+        assert self._launcher is not None
+        try:
             self._launcher.start(worker.id)
+        except Exception as error:
+            # No thread or descriptor is left for it, say: whoever submits a job goes on.
+            log.exception("worker %s cannot be started", worker.id)
+            failed = (f"it cannot be started: {type(error).__name__}: {error}", worker)
+            worker.restart_timer = self._clock.call_later(0, "failed start", self._on_not_started, failed)
+
+    def _on_not_started(self, failed: tuple[str, Worker]) -> None:
+        reason, worker = failed
+        worker.restart_timer = None
+        if self.get(worker.id) is worker:
+            self.crashed(worker, reason)
+            self.adjust()
 
     def _launch_late(self, worker: Worker) -> None:
         worker.restart_timer = None
@@ -392,7 +415,7 @@ class WorkerPool:
             return
         if worker.state is WorkerState.THROTTLED:
             self._set_state(worker, WorkerState.INITIALIZING, "a machine is free for it")
-        self._launcher.start(worker.id)
+        self._begin_start(worker)
 
     def _on_idle(self, worker: Worker) -> None:
         if len(self._workers) <= self._config.workers_min:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from emulator.core.events import FaultFired
+from emulator.core.events import FaultFired, Notice, unfailing
 from emulator.core.interference import Interference
 from emulator.core.job import JobStatus
 from emulator.core.result import JobResult
@@ -34,7 +34,7 @@ class FaultEffects(Interference):
     def __init__(self, endpoint: Endpoint, faults: Faults, emit: Callable[[Event], None]) -> None:
         self.faults = faults
         self._endpoint = endpoint
-        self._emit = emit
+        self._emit = unfailing(emit)
         #: `stall_ms`: the jobs that are kept out of the queue.
         self._stalled: dict[Job, None] = {}
         #: `duplicate`: the next worker that asks gets them too.
@@ -56,7 +56,12 @@ class FaultEffects(Interference):
         if not self.faults.any_at(point):
             return None
         endpoint = self._endpoint
-        rule = self.faults.strike(point, endpoint.id, read_input, operation, only_named=only_named)
+        try:
+            rule = self.faults.strike(point, endpoint.id, read_input, operation, only_named=only_named)
+        except Exception as error:  # whatever is asked whether it matches must not break off what is going on
+            told = f"the faults ordered for it cannot be looked for: {type(error).__name__}: {error}"
+            self._emit(Notice(endpoint.id, "warning", told, endpoint.clock.now_ms(), job_id, worker_id))
+            return None
         if rule is not None:
             effect, now_ms = f"{rule.effect}: {rule.value}", endpoint.clock.now_ms()
             self._emit(FaultFired(endpoint.id, rule.id, effect, now_ms, job_id, worker_id))

@@ -29,7 +29,17 @@ def matches(expected: object, actual: object) -> bool:
 
 
 def differences(expected: object, actual: object, place: str = "input") -> Iterator[str]:
-    """A sentence for each place at which `actual` is not as expected; `place` is what it is called."""
+    """A sentence for each place at which `actual` is not as expected; `place` is what it is called.
+
+    Nothing that is expected raises here, be it an object of a test's or nested too deeply: it does not match.
+    """
+    try:
+        yield from _differing(expected, actual, place)
+    except Exception as error:
+        yield f"{place}: cannot be compared with what is expected: {type(error).__name__}"
+
+
+def _differing(expected: object, actual: object, place: str) -> Iterator[str]:
     if isinstance(expected, Mapping):
         yield from _differing_object(expected, actual, place)
     elif isinstance(expected, list | tuple):
@@ -101,7 +111,7 @@ def as_json(expected: object) -> Any:
 
 def _differing_object(expected: Mapping[Any, object], actual: object, place: str) -> Iterator[str]:
     if expected.keys() == {"$regex"} and isinstance(expected["$regex"], str):
-        yield from differences(re.compile(expected["$regex"]), actual, place)
+        yield from _differing(re.compile(expected["$regex"]), actual, place)
         return
     for key, value in expected.items():
         if _is_path(key):
@@ -112,7 +122,7 @@ def _differing_object(expected: Mapping[Any, object], actual: object, place: str
         elif key not in actual:
             yield f"{place}.{key}: expected {_shown(value)}, it is missing"
         else:
-            yield from differences(value, actual[key], f"{place}.{key}")
+            yield from _differing(value, actual[key], f"{place}.{key}")
     if not expected and not isinstance(actual, Mapping):
         yield f"{place}: expected an object, got {_shown(actual)}"
 
@@ -122,19 +132,23 @@ def _differing_list(expected: list[object] | tuple[object, ...], actual: object,
         yield f"{place}: expected a list of {len(expected)}, got {_shown(actual)}"
         return
     for number, (wanted, got) in enumerate(zip(expected, actual, strict=True)):
-        yield from differences(wanted, got, f"{place}[{number}]")
+        yield from _differing(wanted, got, f"{place}[{number}]")
 
 
 def _differing_path(path: str, value: object, actual: object, place: str) -> Iterator[str]:
     import jsonpath
 
     # A path finds nothing in what has no parts.
-    found = jsonpath.findall(path, actual) if isinstance(actual, Mapping | list) else []
     where = f"{place} at {path}"
+    try:
+        found = jsonpath.findall(path, actual) if isinstance(actual, Mapping | list) else []
+    except (jsonpath.JSONPathError, RecursionError) as error:
+        yield f"{where}: it cannot be looked for here: {str(error).partition(chr(10))[0]}"
+        return
     if not found:
         yield f"{where}: expected {_shown(value)}, nothing is there"
     elif not any(matches(value, each) for each in found):
-        yield from differences(value, found[0], where)
+        yield from _differing(value, found[0], where)
 
 
 def _check_path(path: str, place: str) -> None:
@@ -176,6 +190,6 @@ def shown(value: object, length: int) -> str:
     """The beginning of a value, for a message."""
     try:
         text = repr(value)
-    except RecursionError:
-        return "what is nested too deeply to be shown"
+    except Exception:  # it is nested too deeply, or an object of a test's
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= length else f"{text[:length]}…"

@@ -24,10 +24,10 @@ from emulator.errors import WorkerGone
 from emulator.workers.handler import HandlerError, HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
+    CANCELLED_ITSELF,
     WorkerCrash,
     crash_unless_caught,
     error_in_chunk,
-    is_cancellation,
     result_of_exception,
     result_of_stream_exception,
     result_of_value,
@@ -74,6 +74,10 @@ class _Call:
 
 class _Stopped(BaseException):
     """What a plain function returned has been cancelled, as it was to be."""
+
+
+class _CancelledItself(BaseException):
+    """It has been cancelled, and nobody here has asked for that."""
 
 
 class ThreadWorker(InlineWorker):
@@ -144,6 +148,12 @@ class ThreadWorker(InlineWorker):
         call = self._calls[job.id] = _Call(job)
         return call
 
+    def _take_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
+        try:
+            self._on_end(call, outcome)
+        except Exception as error:
+            self._fail(error)
+
     def _on_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
         """A call has ended: report it."""
         job = call.job
@@ -156,6 +166,8 @@ class ThreadWorker(InlineWorker):
             self._finish(job, outcome)
         elif isinstance(outcome, _Stopped):
             self._gateway.let_go(self._id, job.id)
+        elif isinstance(outcome, _CancelledItself):
+            self._gateway.drop(self._id, job.id, CANCELLED_ITSELF)
         else:
             self._crash(outcome)
 
@@ -179,6 +191,7 @@ class ThreadWorker(InlineWorker):
     def _stop(self, job_id: str) -> None:
         call = self._calls.get(job_id)
         if call is not None and call.awaited is not None:
+            call.abandoned = True
             self._thread.cancel(call.awaited)
         elif call is None or call.claim():
             self._gateway.let_go(self._id, job_id)
@@ -234,7 +247,7 @@ class ThreadWorker(InlineWorker):
             outcome = crash
         call.took_s = real_seconds() - began_s
         if outcome is not None:
-            self._thread.post(self._on_end, call, outcome)
+            self._thread.post(self._take_end, call, outcome)
 
     def _return(self, call: _Call) -> JobResult | None:
         """Call a plain function; None when what it returned is being awaited."""
@@ -257,9 +270,11 @@ class ThreadWorker(InlineWorker):
         outcome: JobResult | BaseException
         try:
             outcome = result_of_value(await awaitable)
+        except asyncio.CancelledError:
+            outcome = _Stopped() if call.abandoned else _CancelledItself()
         except BaseException as error:
-            outcome = _Stopped() if is_cancellation(error) else self._outcome_of(error)
-        self._thread.post(self._on_end, call, outcome)
+            outcome = self._outcome_of(error)
+        self._thread.post(self._take_end, call, outcome)
 
     def _outcome_of(self, error: BaseException) -> JobResult | BaseException:
         """A handler's SystemExit that left its task would end the loop."""
