@@ -120,7 +120,8 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if job is None or worker is None:
             self.let_go(worker_id, job_id)
-            if worker is not None and worker.state is WorkerState.RUNNING:
+            # Having let go of its last job, one that was to be replaced is gone by now.
+            if (worker := self._pool.get(worker_id)) is not None and worker.state is WorkerState.RUNNING:
                 # It was given the job beside another worker.
                 self._pool.freed(worker)
             return False
