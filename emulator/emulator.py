@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from emulator.history.journal import ENTRIES_KEPT, Journal
 from emulator.history.log_lines import log_event
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
+from emulator.s3.store import LocalStore, StoreGone
 from emulator.scenario.faults import Faults
 from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
@@ -66,6 +67,7 @@ class Emulator:
     :param rate_limits: whether production's limits (wire.md 6) are enforced.
     :param rate_limit_scale: multiplies every limit.
     :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
+    :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :raises ConfigError: an endpoint id or a number is out of bounds.
     """
@@ -80,6 +82,7 @@ class Emulator:
         rate_limits: bool = True,
         rate_limit_scale: float = 1.0,
         journal_entries: int = ENTRIES_KEPT,
+        s3: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         if not rate_limit_scale > 0:
@@ -89,6 +92,8 @@ class Emulator:
         self.faults = Faults()
         #: What has happened.
         self.journal = Journal(journal_entries)
+        #: The local S3 store, where one was asked for.
+        self.store = LocalStore() if s3 else None
         self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         #: What is ordered for each endpoint.
@@ -212,6 +217,7 @@ class Emulator:
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
+                store=self.store,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
@@ -226,16 +232,21 @@ class Emulator:
         """Load the handlers and let jobs run.
 
         :raises HandlerError: a handler cannot be loaded; nothing has been started.
+        :raises ConfigError: the S3 store cannot be started.
         :raises EmulatorError: it has been started before.
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
         try:
+            if self.store is not None:
+                await self.store.start()
             for endpoint in self._endpoints.values():
                 self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
+            if self.store is not None:
+                await self.store.stop()
             raise
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
@@ -295,12 +306,14 @@ class Emulator:
         await self._staff.close()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
+        if self.store is not None:
+            await self.store.stop()
         for clock in self._clocks():
             clock.close()
 
     async def reset(self) -> dict[str, dict[str, int]]:
-        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received and the journal; restart
-        the workers. Clocks get their first modes back; endpoints stay.
+        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received, the objects of
+        the S3 store and the journal; restart the workers. Clocks get their first modes back; endpoints stay.
 
         Returns per endpoint how many jobs and workers there were.
         """
@@ -313,6 +326,9 @@ class Emulator:
         self._logs.clear()
         await self._webhooks.drop()
         self._sinks.clear()
+        if self.store is not None:
+            with suppress(StoreGone):
+                await self.store.clear()
         self._rate_limits.reset()
         for clock in self._clocks():
             clock.restore()

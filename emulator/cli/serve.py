@@ -156,6 +156,9 @@ def serve(
     journal_entries: Annotated[
         int, _option("--journal-entries", "How much of each kind the journal keeps; 0 keeps nothing.", min=0)
     ] = ENTRIES_KEPT,
+    s3: Annotated[
+        bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
+    ] = False,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
@@ -214,6 +217,7 @@ def serve(
             rate_limits=rate_limits,
             rate_limit_scale=rate_limit_scale,
             journal_entries=journal_entries,
+            s3=s3,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload

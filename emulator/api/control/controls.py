@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emulator.core.job import Job
     from emulator.history.journal import Journal
     from emulator.history.worker_logs import WorkerLogs
+    from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
     from emulator.scenario.scenario import Scenario
     from emulator.webhooks.deliveries import Webhooks
@@ -46,6 +47,8 @@ class Controls:
     faults: Faults
     sinks: Sinks
     webhooks: Webhooks
+    #: The local S3 store; None where none was asked for.
+    store: LocalStore | None
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.
     create_endpoint: Callable[..., Awaitable[Endpoint]]
     remove_endpoint: Callable[[str], Awaitable[None]]
