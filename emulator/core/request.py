@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from emulator.core.policy import POLICY_KEYS, ExecutionPolicy, checked_ttl
 from emulator.errors import InvalidRequest, MalformedRequest
+from emulator.masking import masked_url
 
 REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
 
@@ -121,7 +122,8 @@ def _checked_webhook(webhook: object) -> str | None:
     except ValueError:
         acceptable = False
     if not acceptable or not webhook.isprintable() or " " in webhook:
-        raise InvalidRequest("webhook", webhook, rule)
+        # Whoever logs the sentence must not tell the receiver's secret.
+        raise InvalidRequest("webhook", masked_url(webhook), rule)
     return webhook
 
 
