@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -280,6 +281,19 @@ def _on_stop_signals(stop: Callable[[], object]) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
         else:
             loop.add_signal_handler(number, stop)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_stop_signals)
+
+
+def _forget_stop_signals() -> None:
+    """A child that a handler forks is no emulator: what it is sent must not reach the loop of its parent, and
+    ends it as any process.
+    """
+    # It may have been forked by another thread, which is its main thread now.
+    with suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -144,12 +144,16 @@ class Connection:
         """The answer of an endpoint's operation.
 
         :raises CallRefused: it is an error.
+        :raises TimeoutError: it waited in vain, on a clock that is frozen; says what for.
         :raises EmulatorUnreachable: nothing answers.
         """
         response = self._send(method, f"/v2/{path}", body, wait_s, {})
-        if response.is_success:
-            return _json(response)
-        raise CallRefused(response)
+        if not response.is_success:
+            raise CallRefused(response)
+        answer = _json(response)
+        if hint := response.headers.get("x-emulator-hint"):
+            raise TimeoutError(f"job {answer['id']} is {answer['status']}: {hint}")
+        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -88,6 +88,7 @@ class EndpointClient:
         """Queue a job and wait for its end (`/runsync`); returns the body of the answer.
 
         :raises CallRefused: it is refused.
+        :raises TimeoutError: the job waits for a clock that is frozen; says for what.
         """
         body = {"input": input, **fields}
         answer: dict[str, Any] = self._connection.call("POST", f"{self.id}/runsync", body, wait_s=_WAIT_S)

@@ -114,6 +114,8 @@ class Endpoint:
         self.life.begin(job)
         for warning in request.warnings:
             self.life.notice("warning", warning, job)
+        for hint in request.hints:
+            self.life.advise(hint, job)
         if request.empty_input:
             self.life.notice(
                 "warning",
@@ -141,20 +143,28 @@ class Endpoint:
         """
         return self.life.timed_out.get(job_id) or self.get(job_id)
 
-    async def wait(self, job: Job, limit_ms: int | None) -> None:
-        """Return when the job has ended, or after `limit_ms` (None: as long as it takes)."""
-        if not job.terminal:
-            with self.clock.waiting():
-                await job.ended.wait(self.clock, limit_ms, "wait for a job")
+    async def wait(self, job: Job, limit_ms: int | None) -> bool:
+        """Return when the job has ended, or after `limit_ms` (None: as long as it takes).
+
+        A wait with a limit ends sooner when it is in vain, as the clock is frozen and nothing is executed:
+        False then.
+        """
+        if job.terminal:
+            return True
+        with self.clock.waiting() as waiting:
+            given_up = None if limit_ms is None else waiting
+            await job.ended.wait(self.clock, limit_ms, "wait for a job", given_up)
+        return not waiting.in_vain
 
     async def read_stream(self, job: Job, limit_ms: int) -> tuple[JobStatus, list[bytes]]:
-        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4).
+        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4), and
+        less where that is in vain (see `wait`).
 
         Each chunk (JSON text) is handed out once; the terminal status comes only with the last ones.
         """
         if not job.chunks and not job.terminal:
-            with self.clock.waiting():
-                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk")
+            with self.clock.waiting() as waiting:
+                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk", waiting)
         if not job.chunks:
             return job.status, []
         chunks = [job.chunks.popleft() for _ in range(min(CHUNKS_PER_READ, len(job.chunks)))]

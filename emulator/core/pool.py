@@ -396,9 +396,8 @@ class WorkerPool:
         assert self._launcher is not None
         try:
             self._launcher.start(worker.id)
-        except (
-            Exception
-        ) as error:  # no thread or descriptor is left for it, say: whoever submits a job goes on
+        except Exception as error:
+            # No thread or descriptor is left for it, say: whoever submits a job goes on.
             log.exception("worker %s cannot be started", worker.id)
             failed = (f"it cannot be started: {type(error).__name__}: {error}", worker)
             worker.restart_timer = self._clock.call_later(0, "failed start", self._on_not_started, failed)

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
 from emulator.errors import ConfigError
+from emulator.serving.forks import keep_from_children
 from emulator.serving.gathering import GatheringProtocol
+from emulator.serving.half_sent import HalfSent
 from emulator.serving.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ class HTTPServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=cast(type[asyncio.Protocol], partial(GatheringProtocol, idle=IdleConnections())),
+                http=cast(
+                    type[asyncio.Protocol],
+                    partial(GatheringProtocol, idle=IdleConnections(), half_sent=HalfSent()),
+                ),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -47,12 +52,19 @@ class HTTPServer(uvicorn.Server):
             )
         )
         self._listener = listener
+        keep_from_children(self)
 
     async def start(self) -> None:
         """Accept connections."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         await self.startup(sockets=[self._listener])
+
+    def files(self) -> list[int]:
+        """The numbers of its sockets."""
+        connections = (cast(Any, connection).transport for connection in self.server_state.connections)
+        sockets = (self._listener, *(each.get_extra_info("socket") for each in connections))
+        return [number for each in sockets if (number := each.fileno()) >= 0]
 
     async def stop(self, patience_s: float) -> None:
         """Refuse new connections; requests get `patience_s` real seconds, then they are cut."""
@@ -66,6 +78,8 @@ class HTTPServer(uvicorn.Server):
             for task in unanswered:
                 task.cancel()
             await asyncio.gather(*unanswered, return_exceptions=True)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
 
 def listen(host: str, port: int) -> socket.socket:

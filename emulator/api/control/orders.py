@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
@@ -79,7 +80,9 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         answer = sink.receive(controls.clock.now_ms(), request.method, dict(request.headers), body)
         if answer.delay_ms:
             await controls.clock.sleep(answer.delay_ms, "sink's delay")
-        return Response(answer.body, answer.status)
+        # HTTP allows these no body, and a server that is to send one fails.
+        bodiless = answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+        return Response("" if bodiless else answer.body, answer.status)
 
     @router.get("/sinks/{name}", response_model=SinkView)
     async def sink(name: str) -> Response:
