@@ -28,6 +28,8 @@ _URL = re.compile(r"(https?://)([^\s\"'<>\\]+)", re.IGNORECASE)
 
 def masked_url(url: str) -> str:
     """A URL without user, password and query."""
+    if not any(mark in url for mark in "@?#"):
+        return url
     try:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
