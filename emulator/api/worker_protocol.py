@@ -120,7 +120,9 @@ async def job_take(asked: WorkerCall) -> Reply:
 async def job_take_batch(asked: WorkerCall) -> Reply:
     """Up to `batch_size` jobs, or 204 when none has come for a while."""
     size = asked.parameter("batch_size", "1")
-    limit = min(int(size), _BATCH_MAX) if len(size) < 10 and size.isascii() and size.isdigit() else 1
+    # A number of any length is one; Python reads no more than some thousand digits.
+    digits = size.lstrip("0")[:10] if size.isascii() and size.isdigit() else "1"
+    limit = min(int(digits or "0"), _BATCH_MAX)
     jobs = await _take(asked, max(limit, 1))
     return Reply(200, b"[" + b",".join(map(_job_text, jobs)) + b"]") if jobs else Reply(204, b"")
 

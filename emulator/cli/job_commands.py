@@ -28,7 +28,7 @@ from emulator.cli.asking import (
     tell,
 )
 from emulator.cli.terminal_text import printable
-from emulator.settings import duration_ms
+from emulator.core.durations import duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

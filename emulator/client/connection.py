@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import httpx
 
+from emulator.core.durations import duration_ms
 from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
     from emulator.scenario.stubs import Stub
 
+#: A number is in ms; a text is like `500ms`, `10s`, `2h` or `1d`.
+Duration: TypeAlias = float | str | timedelta
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0
 
@@ -200,8 +203,13 @@ def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
     return Refused(response.status_code, message)
 
 
-def in_ms(duration: float | timedelta) -> int:
-    """A duration in ms: a number is one already."""
+def in_ms(duration: Duration) -> int:
+    """A duration in ms: a number is one already.
+
+    :raises ConfigError: it is a text, and not one like `10s`.
+    """
+    if isinstance(duration, str):
+        return duration_ms(duration, "ms")
     return round(duration / timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration)
 
 

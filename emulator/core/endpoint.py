@@ -5,6 +5,7 @@ What becomes of a job is in `job_life`.
 
 from __future__ import annotations
 
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -232,9 +233,23 @@ class Endpoint:
             "workers": dict(sorted({**workers, "ready": workers["idle"]}.items())),
         }
 
-    def list_jobs(self, *, offset: int, limit: int, status: JobStatus | None = None) -> tuple[list[Job], int]:
-        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all."""
+    def list_jobs(
+        self, *, offset: int, limit: int, status: JobStatus | None = None, with_timed_out: bool = False
+    ) -> tuple[list[Job], int]:
+        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all.
+
+        `with_timed_out`: with those that timed out, which clients no longer find.
+        """
+        jobs = self._store.newest_first()
+        total = len(self._store)
+        if with_timed_out and (gone := self.life.timed_out):
+            newest = sorted(gone.values(), key=_newest, reverse=True)
+            jobs, total = merge(jobs, newest, key=_newest, reverse=True), total + len(gone)
         if status is None:
-            return list(islice(self._store.newest_first(), offset, offset + limit)), len(self._store)
-        matching = [job for job in self._store.newest_first() if job.status is status]
+            return list(islice(jobs, offset, offset + limit)), total
+        matching = [job for job in jobs if job.status is status]
         return matching[offset : offset + limit], len(matching)
+
+
+def _newest(job: Job) -> int:
+    return job.submitted_ms

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from emulator.core.bounds import STRANGERS_MAX
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.worker import LoggedError, WorkerState
@@ -244,8 +245,13 @@ class Gateway:
             await worker.stop_called.wait(clock, hold_ms, "job-take")
 
     def meet(self, worker_id: str) -> None:
-        """A worker makes itself known: one that nobody here has started joins."""
+        """A worker makes itself known: one that nobody here has started joins.
+
+        :raises WorkerGone: there are too many already.
+        """
         if self._pool.get(worker_id) is None and self._pool.parked(worker_id) is None:
+            if len(self._pool) >= STRANGERS_MAX:
+                raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
 
     @contextmanager

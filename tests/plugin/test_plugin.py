@@ -371,3 +371,14 @@ def test_a_run_that_does_not_use_it_does_not_start_it(run):
         """
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_stub_without_an_outcome_fails_its_test(pytester, run):
+    result = run(
+        """
+        def test_it(endpoint):
+            endpoint.when(input={"n": 1})
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.re_match_lines_random([r"endpoint\.when\(input=\{'n': 1\}\) does not say what becomes .*"])
