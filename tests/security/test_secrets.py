@@ -90,7 +90,8 @@ FORGED = "x\n22:00:00.000 ERROR   forged\x1b[31m\x9b31m\r\u2028\u202e"
 
 
 async def test_s15_a_path_cannot_write_a_line(capsys):
-    before = logging.getLogger("emulator").handlers[:]
+    loggers = [logging.getLogger("emulator"), logging.getLogger("uvicorn")]
+    before = [(each, each.handlers[:], each.propagate, each.level) for each in loggers]
     configure_logging(LogFormat.TEXT, "debug")
     try:
         async with served() as client:
@@ -99,8 +100,8 @@ async def test_s15_a_path_cannot_write_a_line(capsys):
             await client.http.get("/v2/ep/job-take/y%0A22:00:00.000%20ERROR%20forged%1b%5b2J")
         log = capsys.readouterr().err
     finally:
-        logging.getLogger("emulator").handlers[:] = before
-        logging.getLogger("emulator").propagate = True
+        for each, each.handlers, each.propagate, level in before:
+            each.setLevel(level)
     assert "forged" in log
     assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", log) == []
     assert [line for line in log.splitlines() if line.startswith("22:00:00.000 ERROR")] == []
