@@ -30,7 +30,9 @@ COPY --from=builder /dist /dist
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    # Who reaches it is decided by the port mapping; what workers run cannot be set over HTTP.
     EMULATOR_HOST=0.0.0.0 \
+    EMULATOR_INSECURE=true \
     EMULATOR_PORT=8000
 
 ARG VERSION=unreleased

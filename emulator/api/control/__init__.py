@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ControlErrorBody},
+    401: {"model": ControlErrorBody},
+    403: {"model": ControlErrorBody},
     404: {"model": ControlErrorBody},
 }
 

@@ -11,6 +11,7 @@ from emulator.core.json_text import encode
 from emulator.errors import EmulatorError, EndpointNotFound, JobNotFound
 
 if TYPE_CHECKING:
+    from emulator.api.auth import Access
     from emulator.clock.clock import Clock
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 class Controls:
     """What the control API can do to the emulator."""
 
+    #: Who may do what.
+    access: Access
     clock: Clock
     #: Forgets all jobs and restarts the workers; returns per endpoint how many there were.
     reset: Callable[[], Awaitable[dict[str, dict[str, int]]]]
