@@ -122,9 +122,7 @@ class HandlerThread:
 
     def _start(self, first: Callable[[], None] | None = None) -> None:
         loop = self._loop = HandlerLoop(lambda: self._work.put(None))
-        self._thread = threading.Thread(
-            target=self._live, args=(loop, first), name=self._name, daemon=True
-        )
+        self._thread = threading.Thread(target=self._live, args=(loop, first), name=self._name, daemon=True)
         self._thread.start()
 
     # In the thread
