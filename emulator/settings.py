@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import shlex
 import shutil
 import tomllib
@@ -13,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emulator.api.auth import is_loopback
 from emulator.core.config import EndpointConfig
+from emulator.core.durations import duration_ms
 from emulator.emulator import DEFAULT_ENDPOINT_ID
 from emulator.errors import ConfigError
 from emulator.workers.project import why_not_a_folder
@@ -22,20 +23,34 @@ VARIABLE_PREFIX = "EMULATOR_"
 #: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
 WORKER_ENV_PREFIX = "WORKER_ENV_"
 DEFAULT_FILE = Path("emulator.toml")
+#: `exec` gives it to its emulator and to the command: what proves that a handler comes from there.
+CODE_TOKEN_VARIABLE = "EMULATOR_CODE_TOKEN"
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 
+def given_keys(keys: Iterable[str] | None) -> list[str]:
+    """The API keys that pass.
 
-def duration_ms(text: str, bare_unit: str) -> int:
-    """`500ms`, `2s`, `1.5m` or `1h` in ms; a number alone is in `bare_unit`.
-
-    :raises ConfigError: it is not a duration.
+    :raises ConfigError: one is empty: whoever gives a key wants to be asked for one.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
-    if match is None:
-        raise ConfigError(f"{text!r} is not a duration: write 500ms, 2s, 10m or 1h")
-    number, unit = match.groups()
-    return round(float(number) * _UNITS_MS[unit or bare_unit])
+    variable = f"{VARIABLE_PREFIX}API_KEY"
+    given = list(keys or ())
+    if not given and os.environ.get(variable) is not None:
+        raise ConfigError(f"{variable} is empty: give it a key, or unset it to let any key pass")
+    if any(not key.strip() for key in given):
+        raise ConfigError("an API key is empty: give it a value, or leave it out to let any key pass")
+    return given
+
+
+def check_exposure(host: str, *, asks_for_key: bool, insecure: bool) -> None:
+    """Refuse to listen beyond this machine without a key, unless that is wanted.
+
+    :raises ConfigError: see above.
+    """
+    if not (asks_for_key or insecure or is_loopback(host)):
+        raise ConfigError(
+            f"--host {host} is reached by other machines, which could read every job and run what they like:"
+            " set a key (--api-key, EMULATOR_API_KEY), or say --insecure if all who reach the port may do so"
+        )
 
 
 def endpoints_of(

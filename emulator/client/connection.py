@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import httpx
 
+from emulator.core.durations import duration_ms
 from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
     from emulator.scenario.stubs import Stub
 
+#: A number is in ms; a text is like `500ms`, `10s`, `2h` or `1d`.
+Duration: TypeAlias = float | str | timedelta
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0
 
@@ -57,10 +60,13 @@ class InProcess(Protocol):
 class Connection:
     """An emulator's address, and a client that keeps its connections."""
 
-    def __init__(self, url: str, api_key: str, in_process: InProcess | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str, in_process: InProcess | None = None, *, code_token: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self.api_key = api_key
         self._in_process = in_process
+        self._code_token = code_token
         self._clients: list[httpx.Client] = []
         self._http = self.new_http_client(self.url)
 
@@ -103,10 +109,14 @@ class Connection:
         :raises Refused: it refuses.
         :raises EmulatorUnreachable: nothing answers.
         """
-        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters)
+        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters, self._code_header)
         if response.is_success:
             return _json(response)
         raise _refusal(method, path, response)
+
+    @property
+    def _code_header(self) -> dict[str, str]:
+        return {"x-emulator-code-token": self._code_token} if self._code_token else {}
 
     def follow(self, path: str) -> Iterator[Any]:
         """The JSON objects of a stream of server-sent events.
@@ -137,12 +147,16 @@ class Connection:
         """The answer of an endpoint's operation.
 
         :raises CallRefused: it is an error.
+        :raises TimeoutError: it waited in vain, on a clock that is frozen; says what for.
         :raises EmulatorUnreachable: nothing answers.
         """
         response = self._send(method, f"/v2/{path}", body, wait_s, {})
-        if response.is_success:
-            return _json(response)
-        raise CallRefused(response)
+        if not response.is_success:
+            raise CallRefused(response)
+        answer = _json(response)
+        if hint := response.headers.get("x-emulator-hint"):
+            raise TimeoutError(f"job {answer['id']} is {answer['status']}: {hint}")
+        return answer
 
     def close(self) -> None:
         """Close the connections."""
@@ -150,12 +164,23 @@ class Connection:
             client.close()
 
     def _send(
-        self, method: str, path: str, body: object, wait_s: float, parameters: dict[str, object]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        wait_s: float,
+        parameters: dict[str, object],
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: str(value) for name, value in parameters.items() if value is not None}
         try:
             return self._http.request(
-                method, path, json=body, params=given, timeout=httpx.Timeout(_PATIENCE_S + wait_s)
+                method,
+                path,
+                json=body,
+                params=given,
+                headers=headers,
+                timeout=httpx.Timeout(_PATIENCE_S + wait_s),
             )
         except httpx.ConnectError as error:
             raise EmulatorUnreachable(
@@ -178,8 +203,13 @@ def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
     return Refused(response.status_code, message)
 
 
-def in_ms(duration: float | timedelta) -> int:
-    """A duration in ms: a number is one already."""
+def in_ms(duration: Duration) -> int:
+    """A duration in ms: a number is one already.
+
+    :raises ConfigError: it is a text, and not one like `10s`.
+    """
+    if isinstance(duration, str):
+        return duration_ms(duration, "ms")
     return round(duration / timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration)
 
 

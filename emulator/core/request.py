@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from emulator.core.policy import POLICY_KEYS, ExecutionPolicy, checked_ttl
+from emulator.core.policy import ExecutionPolicy, checked_ttl
+from emulator.core.request_hints import misspelt_keys, odd_keys
 from emulator.errors import InvalidRequest, MalformedRequest
-
-REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
+from emulator.masking import masked_url
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +31,8 @@ class JobRequest:
     empty_input: bool = False
     #: What is probably a mistake in it, a sentence each.
     warnings: tuple[str, ...] = ()
+    #: What may be meant, and yet does not do what many expect; to be said once.
+    hints: tuple[str, ...] = ()
 
     @classmethod
     def parse(
@@ -57,7 +58,8 @@ class JobRequest:
             webhook=_checked_webhook(fields.get("webhook")),
             sync=sync,
             empty_input=fields["input"] == {},
-            warnings=_misspelt_keys(fields) if len(fields) > 1 else (),
+            warnings=misspelt_keys(fields) if len(fields) > 1 else (),
+            hints=odd_keys(fields),
         )
 
     @classmethod
@@ -121,24 +123,6 @@ def _checked_webhook(webhook: object) -> str | None:
     except ValueError:
         acceptable = False
     if not acceptable or not webhook.isprintable() or " " in webhook:
-        raise InvalidRequest("webhook", webhook, rule)
+        # Whoever logs the sentence must not tell the receiver's secret.
+        raise InvalidRequest("webhook", masked_url(webhook), rule)
     return webhook
-
-
-def _misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    policy = fields.get("policy")
-    return (
-        *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
-        *_suggestions(
-            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
-        ),
-    )
-
-
-def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterable[str]:
-    by_lower = {key.lower(): key for key in known}
-    for key in sorted(unknown):
-        if close := difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.8):
-            right = by_lower[close[0]]
-            place = f"policy.{right}" if right in POLICY_KEYS else right
-            yield f"{prefix}{key} has no effect: did you mean {place}?"

@@ -15,6 +15,7 @@ from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.core.job import JobStatus
 from emulator.core.waiting import wait_of
 from emulator.history.journal import timeline
+from emulator.masking import masked_url, masked_value
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
@@ -35,12 +36,14 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         limit: Count = _LISTED,
         offset: Count = 0,
     ) -> Response:
-        """Jobs, newest first; of one endpoint, or of all, one after the other."""
+        """Jobs, newest first, with those that timed out; of one endpoint, or of all, one after the other."""
         asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]
         found: list[bytes] = []
         total = 0
         for each in asked:
-            listed, count = each.list_jobs(offset=offset, limit=max(0, limit - len(found)), status=status)
+            listed, count = each.list_jobs(
+                offset=offset, limit=max(0, limit - len(found)), status=status, with_timed_out=True
+            )
             found += [_view(each, job) for job in listed]
             total += count
         return reply(object_of({"total": total}, jobs=list_of(found)))
@@ -75,7 +78,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "status": job.status,
             "error": job.error,
             "retries": job.retries,
-            "webhook": job.webhook,
+            "webhook": None if job.webhook is None else masked_url(job.webhook),
             "worker_id": job.worker_id,
             "submitted_ms": job.submitted_ms,
             "started_ms": job.started_ms,
@@ -86,7 +89,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "waiting_for": None if wait is None else wait.told,
             "waits_endlessly": wait is not None and wait.endless,
         },
-        input=json_of(lambda: job.input),
+        input=json_of(lambda: masked_value(job.input)),
         policy=json_of(lambda: json.loads(job.body).get("policy")),
         output=b"null" if job.output_json is None else job.output_json,
     )
