@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import emulator
 from emulator.clock.real_time import real_seconds
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ log = logging.getLogger("emulator")
 #: Real seconds between two looks, and how long the loop may take to answer one.
 _LOOK_EVERY_S = 0.25
 _STANDS_STILL_S = 1.0
-_OURS = str(Path(emulator.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 #: What the thread of a loop is in that has nothing to do.
 _IDLE = frozenset({("selectors.py", "select"), ("runners.py", "run"), ("base_events.py", "run_forever")})
