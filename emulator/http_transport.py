@@ -1,7 +1,7 @@
 """How the emulator's own calls reach the network: past what a test has put in the place of httpx's methods.
 
-Mocks of httpx (pytest-httpx, respx, vcrpy) replace methods of its classes, and of httpcore below it. Those here
-keep what was there when this module was imported, which the fixtures do before any mock is in force.
+Mocks of httpx (pytest-httpx, respx, vcrpy) replace methods of its classes, and of httpcore below it. Those
+here are what was there when this module was imported: the fixtures do that before any mock is in force.
 """
 
 from __future__ import annotations
