@@ -5,6 +5,7 @@ What becomes of a job is in `job_life`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,15 @@ class Endpoint:
         """The handler's code has changed, and no worker can run it: start none before it is reloaded."""
         self.pool.hold(reason)
 
+    def configure(self, **changes: Any) -> None:
+        """Change settings (`EndpointConfig`) while it runs: for jobs that come, and for all workers.
+
+        :raises ConfigError: a value is out of bounds; nothing has changed.
+        """
+        self.config = replace(self.config, **changes)
+        self.default_policy = self.config.default_policy
+        self.life.configure(self.config)
+
     def release_waiters(self) -> None:
         """Answer everyone who waits, be it for a job to end or to come."""
         self.pool.release_polls()
@@ -123,6 +133,17 @@ class Endpoint:
             )
         self.life.enqueue(job)
         return job
+
+    def run_again(self, job: Job, body: bytes | None = None) -> Job:
+        """Submit a job's request once more, or another (`body`, as the client of /run sends it) in its place.
+
+        :raises MalformedRequest: the body is no JSON object, or has no `input`.
+        :raises InvalidRequest: a field breaks a rule of wire.md 2.
+        """
+        request = JobRequest.parse(
+            job.body if body is None else body, self.default_policy, sync=job.sync, again_of=job.id
+        )
+        return self.submit(request)
 
     def get(self, job_id: str) -> Job:
         """The job with this id.
@@ -221,6 +242,15 @@ class Endpoint:
             },
             "workers": dict(sorted({**workers, "ready": workers["idle"]}.items())),
         }
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs are kept."""
+        return len(self._store)
+
+    def newest_jobs(self) -> Iterator[Job]:
+        """All jobs that are kept, the last submitted first."""
+        return self._store.newest_first()
 
     def list_jobs(self, *, offset: int, limit: int, status: JobStatus | None = None) -> tuple[list[Job], int]:
         """Jobs, newest first: `limit` of them from `offset`, and how many there are in all."""

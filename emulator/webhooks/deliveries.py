@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,9 @@ _CALLS_PER_RECEIVER = 32
 #: Real seconds for which an attempt holds back a clock that is being advanced.
 _PATIENCE_S = 3.0
 _IMPORT_PATIENCE_S = 30.0
+#: Of an answer's body, bytes; and real seconds that it gets to come.
+_ANSWER_KEPT = 4 * 1024
+_ANSWER_PATIENCE_S = 0.5
 #: The newest deliveries are remembered, to be looked at and sent again.
 _DELIVERIES_KEPT = 1_000
 _BYTES_KEPT = 32 * 1024 * 1024
@@ -46,11 +51,23 @@ _BYTES_KEPT = 32 * 1024 * 1024
 
 @dataclass(slots=True, frozen=True)
 class Attempt:
-    """One call of a webhook: when (ms since the epoch), what was answered, what was wrong with it."""
+    """One call of a webhook: from when to when (ms since the epoch), what was answered, what was wrong."""
 
     at_ms: int
     status: int | None
     failure: str | None
+    began_ms: int
+    #: How the answer's body begins.
+    answer: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Answered:
+    """What a call brought: the status, what was wrong, and how the body begins."""
+
+    status: int | None
+    failure: str | None
+    body: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +130,18 @@ class _AttemptEntry(Entry):
             "url": self._delivery.shown_url,
             "status": self._attempt.status,
             "failure": self._attempt.failure,
+            "began_ms": self._attempt.began_ms,
             "body": json.loads(self._delivery.body),
+        }
+
+    def news(self) -> dict[str, Any]:
+        return {
+            **self.outline(),
+            "delivery": self._delivery.number,
+            "attempt": self._number,
+            "url": self._delivery.shown_url,
+            "status": self._attempt.status,
+            "failure": self._attempt.failure,
         }
 
     def line(self) -> str:
@@ -133,6 +161,8 @@ class Webhooks:
         self._receivers: dict[str, asyncio.Semaphore] = {}
         self._deliveries = Recent[Delivery](_DELIVERIES_KEPT, _BYTES_KEPT)
         self._made = 0
+        #: By endpoint, how many calls were answered with each status, or `failed` without one.
+        self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._client: httpx.AsyncClient | None = None
         self._client_made: asyncio.Lock | None = None
         self._closing = False
@@ -153,12 +183,13 @@ class Webhooks:
             return
         self._send(endpoint, job.id, job.webhook, body)
 
-    def redeliver(self, number: int) -> Delivery | None:
-        """Send a delivery's body once more, as a new delivery; None when it is not known."""
-        for delivery in self._deliveries:
-            if delivery.number == number:
-                return self._send(delivery.endpoint, delivery.job_id, delivery.url, delivery.body)
-        return None
+    def get(self, number: int) -> Delivery | None:
+        """A delivery that is still remembered."""
+        return next((each for each in self._deliveries if each.number == number), None)
+
+    def redeliver(self, delivery: Delivery, url: str | None = None) -> Delivery:
+        """Send a delivery's body once more, as a new delivery, to where it went or to another URL."""
+        return self._send(delivery.endpoint, delivery.job_id, url or delivery.url, delivery.body)
 
     async def drop(self, endpoint: Endpoint | None = None) -> None:
         """Drop everything that is under way, and forget what was: of one endpoint, or of all."""
@@ -231,7 +262,7 @@ class Webhooks:
             await delivery.endpoint.clock.sleep(rule.value, "ordered webhook delay", delivery.job_id)
         if rule is not None and rule.value == "refuse":
             refusal = "ConnectError: ordered: the connection is refused"
-            self._note(delivery, None, refusal, rule)
+            self._note(delivery, Answered(None, refusal), delivery.endpoint.clock.now_ms(), rule)
             return refusal
         failure = await self._call(client, delivery, rule)
         if failure is None and rule is not None and rule.value == "duplicate":
@@ -243,6 +274,7 @@ class Webhooks:
     ) -> str | None:
         """Call the receiver once; returns what was wrong with its answer, None when it acknowledged."""
         clock = delivery.endpoint.clock
+        began_ms = clock.now_ms()
         call = asyncio.get_running_loop().create_task(_post(client, delivery))
         timer = clock.call_later(ATTEMPT_TIMEOUT_MS, "webhook time-out", asyncio.Task.cancel, call)
         self._calling.add(delivery)
@@ -252,8 +284,9 @@ class Webhooks:
             self._calling.discard(delivery)
             clock.cancel(timer)
             call.cancel()
-        status, failure = _outcome(call)
-        self._note(delivery, status, failure, rule)
+        answered = _outcome(call)
+        status, failure = answered.status, answered.failure
+        self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
             log.info(
                 "webhook of job %s, attempt %d: %s → 200",
@@ -266,11 +299,11 @@ class Webhooks:
             )  # fmt: skip
         return failure
 
-    def _note(
-        self, delivery: Delivery, status: int | None, failure: str | None, rule: FaultRule | None
-    ) -> None:
-        attempt = Attempt(delivery.endpoint.clock.now_ms(), status, failure)
+    def _note(self, delivery: Delivery, answered: Answered, began_ms: int, rule: FaultRule | None) -> None:
+        now_ms = delivery.endpoint.clock.now_ms()
+        attempt = Attempt(now_ms, answered.status, answered.failure, began_ms, answered.body)
         delivery.attempts.append(attempt)
+        self.answers[delivery.endpoint.id][str(attempt.status or "failed")] += 1
         self._journal.add(_AttemptEntry(delivery, attempt, None if rule is None else rule.id))
 
     async def _ready_client(self, delivery: Delivery) -> httpx.AsyncClient:
@@ -284,16 +317,13 @@ class Webhooks:
         return self._client
 
 
-def _outcome(call: asyncio.Task[int]) -> tuple[int | None, str | None]:
-    """The status that was answered, and what was wrong."""
+def _outcome(call: asyncio.Task[Answered]) -> Answered:
+    """What was answered, and what was wrong with it."""
     if call.cancelled():
-        return None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms"
+        return Answered(None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms")
     if (error := call.exception()) is not None:
-        return None, f"{type(error).__name__}: {error}"
-    status = call.result()
-    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return status, f"status {status}"
-    return status, None
+        return Answered(None, f"{type(error).__name__}: {error}")
+    return call.result()
 
 
 def _new_client() -> httpx.AsyncClient:
@@ -310,7 +340,23 @@ def _new_client() -> httpx.AsyncClient:
     )
 
 
-async def _post(client: httpx.AsyncClient, delivery: Delivery) -> int:
-    # The answer's body is of no interest, however long it is.
+async def _post(client: httpx.AsyncClient, delivery: Delivery) -> Answered:
     async with client.stream("POST", delivery.url, content=delivery.body) as response:
-        return response.status_code
+        status = response.status_code
+        acknowledged = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+        body = await _beginning(response)
+        return Answered(status, None if acknowledged else f"status {status}", body)
+
+
+async def _beginning(response: httpx.Response) -> str:
+    """How the answer's body begins. It is for people to look at: the status alone counts, so a body that does
+    not come is none.
+    """
+    body = b""
+    with suppress(Exception):
+        async with asyncio.timeout(_ANSWER_PATIENCE_S):
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) >= _ANSWER_KEPT:
+                    break
+    return body[:_ANSWER_KEPT].decode("utf-8", "replace")
