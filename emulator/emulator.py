@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from emulator.api.auth import Access, BrowserGuard, is_loopback
 from emulator.api.rate_limits import RateLimits
 from emulator.clock.clock import Clock, clock_of
+from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
 from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
@@ -262,12 +263,18 @@ class Emulator:
         :raises ClockError: the clock's mode is none.
         :raises EmulatorError: its workers would be processes and nothing is served.
         """
+        if len(self._endpoints) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
+            raise ConfigError(f"there are {ENDPOINTS_MAX} endpoints already: take some away")
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
         if self._started_ms is not None:
-            if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
-                raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
-            self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            try:
+                if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
+                    raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
+                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            except EmulatorError:
+                self._forget_endpoint(endpoint)
+                raise
         # While one is taken away, somebody else may put another in its place.
         while endpoint_id in self._endpoints:
             await self.remove_endpoint(endpoint_id)
@@ -289,6 +296,9 @@ class Emulator:
         endpoint.close()
         await self._staff.dismiss(endpoint)
         await self._webhooks.drop(endpoint)
+        self._forget_endpoint(endpoint)
+
+    def _forget_endpoint(self, endpoint: Endpoint) -> None:
         del self._scenarios[endpoint], self._measures[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from emulator.client import ClockClient, EmulatorClient, EndpointClient, SinkClient
 
 _MARKER = "emulator(handler=None, clock=None, faults=[], **settings): what the test's endpoint is like"
+#: Of each job, so many of the lines its worker wrote.
+_LINES_SHOWN = 20
 #: The last jobs and calls that a failed test's report shows.
 _JOBS_SHOWN = 10
 _CALLS_SHOWN = 30
@@ -116,6 +118,9 @@ def make_endpoint(
             return endpoint
 
         yield make
+        if not request.node.stash.get(_failed, False):
+            for each in request.node.stash.get(_endpoints, []):
+                _check_stubs(each)
 
 
 @pytest.fixture
@@ -227,6 +232,15 @@ def _from_root(settings: dict[str, Any], root: Path) -> dict[str, Any]:
     return settings
 
 
+def _check_stubs(endpoint: EndpointClient) -> None:
+    from emulator.errors import ConfigError
+
+    try:
+        endpoint.check_stubs()
+    except ConfigError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
 def _remove(endpoint: EndpointClient) -> None:
     from emulator.client import Refused
 
@@ -271,7 +285,9 @@ def _story(endpoint: EndpointClient) -> str:
     """What happened at an endpoint: its calls, and the time line of each job."""
     calls = endpoint.journal.find(kind="api")
     lines = [
-        f"{len(calls)} call{'' if len(calls) == 1 else 's'}"
+        "no calls came"
+        if not calls
+        else f"{len(calls)} call{'' if len(calls) == 1 else 's'}"
         + (f", the last {_CALLS_SHOWN}:" if len(calls) > _CALLS_SHOWN else ":"),
         *(_call_line(call) for call in calls[-_CALLS_SHOWN:]),
     ]
@@ -280,6 +296,8 @@ def _story(endpoint: EndpointClient) -> str:
         lines += ["", f"job {job.id}, input {view['input']!r:.200}", *job.timeline]
         if view["waiting_for"] is not None:
             lines.append(f"  waiting: {view['waiting_for']}")
+        if written := job.logs[-_LINES_SHOWN:]:
+            lines += ["  its worker wrote:", *(f"  │ {line}" for line in written)]
     return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import shlex
 import shutil
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.config import EndpointConfig
+from emulator.core.durations import duration_ms
 from emulator.emulator import DEFAULT_ENDPOINT_ID
 from emulator.errors import ConfigError
 from emulator.workers.project import why_not_a_folder
@@ -22,20 +22,6 @@ VARIABLE_PREFIX = "EMULATOR_"
 #: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
 WORKER_ENV_PREFIX = "WORKER_ENV_"
 DEFAULT_FILE = Path("emulator.toml")
-
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
-
-
-def duration_ms(text: str, bare_unit: str) -> int:
-    """`500ms`, `2s`, `1.5m` or `1h` in ms; a number alone is in `bare_unit`.
-
-    :raises ConfigError: it is not a duration.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
-    if match is None:
-        raise ConfigError(f"{text!r} is not a duration: write 500ms, 2s, 10m or 1h")
-    number, unit = match.groups()
-    return round(float(number) * _UNITS_MS[unit or bare_unit])
 
 
 def endpoints_of(

@@ -20,6 +20,7 @@ from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
 from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
+from emulator.api.refused_workers import RefusedWorkers
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
 from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
@@ -91,6 +92,7 @@ class Dispatch:
         self._rate_limits = rate_limits
         self._reply_headers = reply_headers
         self._journal = controls.journal
+        self._refused_workers = RefusedWorkers()
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -111,7 +113,6 @@ class Dispatch:
         by_worker = name in WORKER_CALLS
         if by_worker and call.connection is not None:
             call.connection.by_worker = True
-        level = logging.DEBUG if by_worker else logging.INFO
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
         reply: Reply | StreamedReply | None = None
@@ -143,6 +144,7 @@ class Dispatch:
         if isinstance(reply, StreamedReply):
             # What it was is known when it has been sent.
             hung_up = not await self._stream(reply, call, send)
+        level = _level(reply, rule, by_worker=by_worker)
         if log.isEnabledFor(level):
             outcome = "the client hung up" if hung_up else _outcome(reply)
             log.log(level, "%s %s → %s", call.method, path, outcome)
@@ -209,8 +211,8 @@ class Dispatch:
     async def _answer_worker(self, call: Call, endpoint_id: str, name: str, ids: list[str]) -> Reply:
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
-            return self._no_such_endpoint(endpoint_id)
-        return await answer_worker(name, ids, call, endpoint, self._access)
+            return await self._refused_workers.refuse(call, self._no_such_endpoint(endpoint_id))
+        return await answer_worker(name, ids, call, endpoint, self._access, self._refused_workers)
 
     def _no_such_endpoint(self, endpoint_id: str) -> Reply:
         known = ", ".join(self._endpoints)
@@ -233,8 +235,19 @@ async def _send_truncated(call: Call, send: Send, message: Message) -> None:
         await send(message)
 
 
+def _level(reply: Reply | StreamedReply | None, rule: FaultRule | None, *, by_worker: bool) -> int:
+    if by_worker:
+        return logging.DEBUG
+    # What was ordered is no news.
+    refused = reply is not None and reply.status >= 400 and rule is None
+    return logging.WARNING if refused else logging.INFO
+
+
 def _outcome(reply: Reply | StreamedReply | None) -> str:
-    return "no answer" if reply is None else str(reply.status)
+    if reply is None:
+        return "no answer"
+    reason = reply.reason if isinstance(reply, Reply) else ""
+    return f"{reply.status}: {reason}" if reason else str(reply.status)
 
 
 def _is_idle(name: str, reply: Reply | StreamedReply | None) -> bool:

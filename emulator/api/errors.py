@@ -39,7 +39,7 @@ def phrase(status: int) -> str:
 
 def error_reply(status: int, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
     """An error answer; `detail` says what was wrong and what to do."""
-    return Reply(status, error_body(status, detail), headers)
+    return Reply(status, error_body(status, detail), headers, reason=detail)
 
 
 def reply_to(error: EmulatorError) -> Reply:

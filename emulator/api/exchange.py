@@ -57,6 +57,8 @@ class Reply:
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    #: Of a refusal, why: for the log, as SDKs show their users the status code alone.
+    reason: str = ""
 
 
 class StreamedReply:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from emulator.api import rate_limits
 from emulator.api.exchange import Call, Reply, StreamedReply
 from emulator.api.openai import door
+from emulator.api.waiting import HINT_HEADER, wait_for_end
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
@@ -48,8 +49,7 @@ async def runsync(call: Call, endpoint: Endpoint) -> Reply:
             await call.body(RUNSYNC_BODY_MIB), endpoint.default_policy, sync=True, ttl=call.ttl()
         )
     )
-    await _wait(call, endpoint, job, wait_ms)
-    return _full(endpoint, job)
+    return await _ended(call, endpoint, job, wait_ms)
 
 
 async def status(call: Call, endpoint: Endpoint) -> Reply:
@@ -61,8 +61,7 @@ async def status_sync(call: Call, endpoint: Endpoint) -> Reply:
     """A job once it has ended, or as it stands after `?wait`."""
     wait_ms = call.wait_ms(RUNSYNC_WAIT_MS)
     job = endpoint.get(call.job_id)
-    await _wait(call, endpoint, job, wait_ms)
-    return _full(endpoint, job)
+    return await _ended(call, endpoint, job, wait_ms)
 
 
 async def stream(call: Call, endpoint: Endpoint) -> Reply:
@@ -151,9 +150,15 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-async def _wait(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> None:
-    if not job.terminal:
-        await call.while_connected(endpoint.wait(job, wait_ms))
+async def _ended(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> Reply:
+    """The job once it has ended, or as it stands after `wait_ms`; sooner where it waits for a clock that is
+    frozen: the answer then has a hint.
+    """
+    hint = "" if job.terminal else await call.while_connected(wait_for_end(endpoint, job, wait_ms))
+    body = status_body(job, endpoint.clock.now_ms())
+    if not hint:
+        return Reply(200, body)
+    return Reply(200, body, ((HINT_HEADER, " ".join(hint.split()).encode("ascii", "replace")),))
 
 
 def _short(job: Job, job_status: JobStatus) -> Reply:

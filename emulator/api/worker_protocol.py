@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from emulator.api.auth import Access
     from emulator.api.exchange import Call
+    from emulator.api.refused_workers import RefusedWorkers
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
 
@@ -78,20 +79,16 @@ class WorkerCall:
         return fields
 
 
-async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access) -> Reply:
+async def answer_worker(
+    name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access, refused: RefusedWorkers
+) -> Reply:
     """The answer to one of the calls named in `WORKER_CALLS`."""
     answer, id_count, methods = WORKER_CALLS[name]
     if len(ids) != id_count:
-        return error_reply(404, f"no such operation: {call.path[:200]!r}")
+        return await refused.refuse(call, error_reply(404, f"no such operation: {call.path[:200]!r}"))
     asked = WorkerCall(call, endpoint, ids)
-    refusal = access.refusal(call.headers.get(b"authorization"))
-    if refusal and not asked.gateway.is_ours(asked.worker_id):
-        # A worker started here may send another key than it was given (wire.md 7).
-        return error_reply(401, refusal)
-    if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
-        return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")
-    if call.method not in methods:
-        return error_reply(405, f"{call.method} is not allowed here: use {', '.join(methods)}")
+    if (refusal := _refusal(asked, methods, access)) is not None:
+        return await refused.refuse(call, refusal)
     try:
         with asked.gateway.contact(asked.worker_id):
             return await answer(asked)
@@ -104,6 +101,19 @@ async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoin
         return error_reply(400, f"bad request: body: {error}")
 
 
+def _refusal(asked: WorkerCall, methods: tuple[str, ...], access: Access) -> Reply | None:
+    """The answer to a call that is not let in."""
+    refusal = access.refusal(asked.call.headers.get(b"authorization"))
+    if refusal and not asked.gateway.is_ours(asked.worker_id):
+        # A worker started here may send another key than it was given (wire.md 7).
+        return error_reply(401, refusal)
+    if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
+        return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")
+    if asked.call.method not in methods:
+        return error_reply(405, f"{asked.call.method} is not allowed here: use {', '.join(methods)}")
+    return None
+
+
 async def job_take(asked: WorkerCall) -> Reply:
     """One job, or 204 when none has come for a while."""
     jobs = await _take(asked, 1)
@@ -113,7 +123,9 @@ async def job_take(asked: WorkerCall) -> Reply:
 async def job_take_batch(asked: WorkerCall) -> Reply:
     """Up to `batch_size` jobs, or 204 when none has come for a while."""
     size = asked.parameter("batch_size", "1")
-    limit = min(int(size), _BATCH_MAX) if len(size) < 10 and size.isascii() and size.isdigit() else 1
+    # A number of any length is one; Python reads no more than some thousand digits.
+    digits = size.lstrip("0")[:10] if size.isascii() and size.isdigit() else "1"
+    limit = min(int(digits or "0"), _BATCH_MAX)
     jobs = await _take(asked, max(limit, 1))
     return Reply(200, b"[" + b",".join(map(_job_text, jobs)) + b"]") if jobs else Reply(204, b"")
 
@@ -152,6 +164,8 @@ async def job_done(asked: WorkerCall) -> Reply:
     if fields.get("status") == "IN_PROGRESS":
         gateway.report_progress(worker_id, job_id, encode(fields.get("output"), "progress"))
         return Reply(200, b"{}")
+    if advice := _on_result(fields):
+        gateway.advise(worker_id, job_id, advice)
     try:
         gateway.finish(worker_id, job_id, _result(fields))
     except NotJSON as fault:
@@ -228,6 +242,15 @@ def _has_just_begun(endpoint: Endpoint, job_id: str) -> bool:
 
 def _job_text(job: Job) -> bytes:
     return encode(job.payload(), "job")
+
+
+def _on_result(fields: dict[str, Any]) -> str:
+    """What is to be said of a result that is none; empty for one that is."""
+    if "output" in fields or fields.get("error") or fields.get("stopPod"):
+        return ""
+    brought = ", ".join(sorted(fields))[:200]
+    what = f"has {brought}, and neither output nor error" if brought else "is {}: the handler returned {}"
+    return f"what the worker brought {what}; the job is COMPLETED without output, as in production"
 
 
 def _result(fields: dict[str, Any]) -> JobResult:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from emulator.core.durations import duration_ms
 from emulator.core.job_error import explained
 from emulator.errors import ConfigError, EmulatorError
-from emulator.settings import VARIABLE_PREFIX, duration_ms
+from emulator.settings import VARIABLE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

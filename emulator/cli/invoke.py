@@ -29,10 +29,11 @@ from emulator.cli.one_job import (
     tell,
 )
 from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.durations import duration_ms
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
 from emulator.core.status_body import status_body
 from emulator.errors import ConfigError, EmulatorError
-from emulator.settings import duration_ms, interpreter, work_in
+from emulator.settings import interpreter, work_in
 from emulator.workers.loading import parts_of
 from emulator.workers.project import is_worker_module
 

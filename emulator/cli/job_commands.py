@@ -27,7 +27,7 @@ from emulator.cli.asking import (
     table,
     tell,
 )
-from emulator.settings import duration_ms
+from emulator.core.durations import duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,6 +19,7 @@ from emulator.cli.log_format import LogFormat, configure_logging, log
 from emulator.cli.reload import reloading
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
+from emulator.core.durations import duration_ms
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.errors import ConfigError, EmulatorError
@@ -26,7 +27,6 @@ from emulator.history.journal import ENTRIES_KEPT
 from emulator.settings import (
     VARIABLE_PREFIX,
     ConfigFile,
-    duration_ms,
     endpoints_of,
     from_folder,
     interpreter,

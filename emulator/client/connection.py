@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import httpx
 
+from emulator.core.durations import duration_ms
 from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
     from emulator.scenario.stubs import Stub
 
+#: A number is in ms; a text is like `500ms`, `10s`, `2h` or `1d`.
+Duration: TypeAlias = float | str | timedelta
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0
 
@@ -137,12 +140,16 @@ class Connection:
         """The answer of an endpoint's operation.
 
         :raises CallRefused: it is an error.
+        :raises TimeoutError: it waited in vain, on a clock that is frozen; says what for.
         :raises EmulatorUnreachable: nothing answers.
         """
         response = self._send(method, f"/v2/{path}", body, wait_s, {})
-        if response.is_success:
-            return _json(response)
-        raise CallRefused(response)
+        if not response.is_success:
+            raise CallRefused(response)
+        answer = _json(response)
+        if hint := response.headers.get("x-emulator-hint"):
+            raise TimeoutError(f"job {answer['id']} is {answer['status']}: {hint}")
+        return answer
 
     def close(self) -> None:
         """Close the connections."""
@@ -178,8 +185,13 @@ def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
     return Refused(response.status_code, message)
 
 
-def in_ms(duration: float | timedelta) -> int:
-    """A duration in ms: a number is one already."""
+def in_ms(duration: Duration) -> int:
+    """A duration in ms: a number is one already.
+
+    :raises ConfigError: it is a text, and not one like `10s`.
+    """
+    if isinstance(duration, str):
+        return duration_ms(duration, "ms")
     return round(duration / timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration)
 
 

@@ -60,7 +60,7 @@ class JobClient:
         """
         found = self.look_again(timeout_s)
         if found["status"] not in _TERMINAL:
-            why = found["waiting_for"] or self._clock_hint()
+            why = found["waiting_for"] or "this is what has happened"
             raise TimeoutError(
                 f"job {self.id} is {found['status']} after {timeout_s:g} s: {why}\n"
                 + "\n".join(self.timeline)
@@ -94,14 +94,3 @@ class JobClient:
     def logs(self) -> list[str]:
         """What worker processes have written about it."""
         return [line["text"] for line in self._connection.control("GET", f"/jobs/{self.id}/logs")["lines"]]
-
-    def _clock_hint(self) -> str:
-        clock = self._connection.control("GET", "/clock", endpoint=self._endpoint_id)
-        if clock["mode"] != "frozen":
-            return "this is what has happened"
-        about_it = (timer for timer in clock["timers"] if timer["subject"] == self.id)
-        due = next(about_it, clock["next_timer"])
-        if due is None:
-            return "the clock is frozen, and nothing is due"
-        due_in_ms = due["at_ms"] - clock["now_ms"]
-        return f"the clock is frozen, and {due['kind']!r} is due in {due_in_ms} ms: advance it"

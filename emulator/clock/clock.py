@@ -15,6 +15,7 @@ from emulator.clock.activities import Activities, Activity, current_activity, wa
 from emulator.clock.modes import RATE_MAX, RATE_MIN, parse_mode
 from emulator.clock.real_time import next_round, real_seconds, wall_clock_ms
 from emulator.clock.timers import Timer, Timers
+from emulator.clock.waiting import Waiting, Waits
 from emulator.errors import ClockError
 
 log = logging.getLogger("emulator.clock")
@@ -38,21 +39,6 @@ class FiredTimer:
     kind: str
     #: The id of the job, or else of the worker, that it was about.
     subject: str | None = None
-
-
-class Waiting:
-    """A client that waits for something that time may bring. A class, as every /runsync makes one."""
-
-    __slots__ = ("_clock",)
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._clock.wait_begins()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.wait_ends()
 
 
 class Clock:
@@ -85,8 +71,7 @@ class Clock:
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
         self._activities = Activities()
-        #: How many clients wait for something that time may bring.
-        self._waiting = 0
+        self._waits = Waits(self._frozen_at, self._activities.any)
         self._skipping: asyncio.Task[None] | None = None
         self._advancing: asyncio.Lock | None = None
         #: What has fired since the advance under way began.
@@ -272,19 +257,19 @@ class Clock:
     # Skipping the time in which nothing happens
 
     def waiting(self) -> Waiting:
-        """A client waits while the `with` block runs: an `auto` clock does not let it wait in vain."""
-        return Waiting(self)
+        """A client waits while the `with` block runs: an `auto` clock does not let it wait in vain, and one
+        that is frozen not for long.
+        """
+        return Waiting(self._wait_begins, self._waits.end)
 
-    def wait_begins(self) -> None:
-        """One client more waits."""
-        self._waiting += 1
+    def _wait_begins(self, waiting: Waiting) -> None:
+        self._waits.begin(waiting)
         if self._auto:
             self._skip()
             self.nudge()
 
-    def wait_ends(self) -> None:
-        """One client less waits."""
-        self._waiting -= 1
+    def _frozen_at(self) -> int | None:
+        return self._base_ms if self._rate == 0 else None
 
     def tells_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask `is_executing` too whether anything is being executed; whoever is asked calls `nudge`."""
@@ -299,7 +284,7 @@ class Clock:
         self._activities.nudge()
 
     def _skip(self) -> None:
-        if self._auto and self._waiting and self._skipping is None:
+        if self._auto and self._waits and self._skipping is None:
             self._skipping = asyncio.get_running_loop().create_task(self._skip_idle_time())
             self._skipping.add_done_callback(self._on_skipped)
 
@@ -309,7 +294,7 @@ class Clock:
     async def _skip_idle_time(self) -> None:
         while True:
             await self.settle()
-            if not (self._auto and self._waiting):
+            if not (self._auto and self._waits):
                 return
             timer = self.next_timer()
             if self._activities.any() or timer is None or self._fired is not None:
@@ -340,6 +325,7 @@ class Clock:
         self._auto = auto
         self._arm()
         self._skip()
+        self._waits.watch()
         self.nudge()
 
     def _jump(self, to_ms: int) -> None:
@@ -394,6 +380,7 @@ class Clock:
             self._wakeup = None
         if self._skipping is not None:
             self._skipping.cancel()
+        self._waits.close()
         self._timers.clear()
         self._armed_ms = math.inf
 

@@ -7,6 +7,12 @@ TIME_MAX_MS = 10 * 366 * 86_400_000
 COUNT_MAX = 1_000_000_000
 #: Workers of one endpoint.
 WORKERS_MAX = 1_000
+#: Workers that join an endpoint by themselves.
+STRANGERS_MAX = 10_000
+#: Endpoints of an emulator, stubs of an endpoint, and rules in force.
+ENDPOINTS_MAX = 10_000
+STUBS_MAX = 10_000
+FAULTS_MAX = 1_000
 
 
 def shown_number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from emulator.core.policy import (
 from emulator.core.scaling import ScalerType
 from emulator.errors import ConfigError
 
+#: Bytes of a text that is handed to a process, and of a name in a path.
+_TEXT_MAX = 100_000
+_PART_MAX = 255
 #: Each setting that is a number, from what to what, where production's rules say no more of it.
 _BOUNDS = {
     "workers_min": (0, WORKERS_MAX),
@@ -112,6 +116,7 @@ class EndpointConfig:
             raise ConfigError(
                 f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
             )
+        self._check_texts()
         for name, (lowest, highest) in _BOUNDS.items():
             # Neither is NaN between them.
             if not lowest <= (value := getattr(self, name)) <= highest:
@@ -126,10 +131,36 @@ class EndpointConfig:
                 f" {EXECUTION_TIMEOUT_ABOVE_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
             )
 
+    def _check_texts(self) -> None:
+        """What the system would not take as a path, an argument or a variable."""
+        for name in ("handler", "python", "workdir"):
+            if isinstance(path := getattr(self, name), str | Path):
+                _check_text(name, str(path))
+                if any(len(os.fsencode(part)) > _PART_MAX for part in str(path).split("/")):
+                    raise ConfigError(f"{name}: a part of a path has {_PART_MAX} bytes at most")
+        for word in (*self.command, *self.worker_args):
+            _check_text("command" if self.command else "worker_args", word)
+        if any(len(os.fsencode(part)) > _PART_MAX for part in "".join(self.command[:1]).split("/")):
+            raise ConfigError(f"command: a part of a path has {_PART_MAX} bytes at most")
+        for variable, value in self.worker_env.items():
+            _check_text("worker_env", variable)
+            _check_text(f"worker_env.{variable}", value)
+            if not variable or "=" in variable:
+                raise ConfigError(f"worker_env: {variable[:100]!r} cannot be the name of a variable")
+
     @property
     def default_policy(self) -> ExecutionPolicy:
         """The policy of a job that brings none of its own."""
         return ExecutionPolicy(execution_timeout_ms=self.execution_timeout_ms, ttl_ms=self.ttl_ms)
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        size = len(os.fsencode(text))
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name}: has half of a surrogate pair, which no system takes") from None
+    if "\0" in text or size > _TEXT_MAX:
+        raise ConfigError(f"{name}: must have no NUL character, and {_TEXT_MAX} bytes at most")
 
 
 def _scaler_type(value: str) -> ScalerType:

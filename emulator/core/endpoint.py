@@ -6,6 +6,7 @@ What becomes of a job is in `job_life`.
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,8 @@ class Endpoint:
         self.life.begin(job)
         for warning in request.warnings:
             self.life.notice("warning", warning, job)
+        for hint in request.hints:
+            self.life.advise(hint, job)
         if request.empty_input:
             self.life.notice(
                 "warning",
@@ -162,20 +165,28 @@ class Endpoint:
         """
         return self.life.timed_out.get(job_id) or self.get(job_id)
 
-    async def wait(self, job: Job, limit_ms: int | None) -> None:
-        """Return when the job has ended, or after `limit_ms` (None: as long as it takes)."""
-        if not job.terminal:
-            with self.clock.waiting():
-                await job.ended.wait(self.clock, limit_ms, "wait for a job")
+    async def wait(self, job: Job, limit_ms: int | None) -> bool:
+        """Return when the job has ended, or after `limit_ms` (None: as long as it takes).
+
+        A wait with a limit ends sooner when it is in vain, as the clock is frozen and nothing is executed:
+        False then.
+        """
+        if job.terminal:
+            return True
+        with self.clock.waiting() as waiting:
+            given_up = None if limit_ms is None else waiting
+            await job.ended.wait(self.clock, limit_ms, "wait for a job", given_up)
+        return not waiting.in_vain
 
     async def read_stream(self, job: Job, limit_ms: int) -> tuple[JobStatus, list[bytes]]:
-        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4).
+        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4), and
+        less where that is in vain (see `wait`).
 
         Each chunk (JSON text) is handed out once; the terminal status comes only with the last ones.
         """
         if not job.chunks and not job.terminal:
-            with self.clock.waiting():
-                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk")
+            with self.clock.waiting() as waiting:
+                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk", waiting)
         if not job.chunks:
             return job.status, []
         chunks = [job.chunks.popleft() for _ in range(min(CHUNKS_PER_READ, len(job.chunks)))]
@@ -245,16 +256,33 @@ class Endpoint:
 
     @property
     def job_count(self) -> int:
-        """How many jobs are kept."""
-        return len(self._store)
+        """How many jobs are kept, those that timed out among them."""
+        return len(self._store) + len(self.life.timed_out)
 
     def newest_jobs(self) -> Iterator[Job]:
-        """All jobs that are kept, the last submitted first."""
-        return self._store.newest_first()
+        """All jobs that are kept, and those that timed out, which clients no longer find; the last submitted
+        first.
+        """
+        jobs = self._store.newest_first()
+        if not (gone := self.life.timed_out):
+            return jobs
+        newest = sorted(gone.values(), key=_newest, reverse=True)
+        return merge(jobs, newest, key=_newest, reverse=True)
 
-    def list_jobs(self, *, offset: int, limit: int, status: JobStatus | None = None) -> tuple[list[Job], int]:
-        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all."""
+    def list_jobs(
+        self, *, offset: int, limit: int, status: JobStatus | None = None, with_timed_out: bool = False
+    ) -> tuple[list[Job], int]:
+        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all.
+
+        `with_timed_out`: with those that timed out, which clients no longer find.
+        """
+        jobs = self.newest_jobs() if with_timed_out else self._store.newest_first()
+        total = self.job_count if with_timed_out else len(self._store)
         if status is None:
-            return list(islice(self._store.newest_first(), offset, offset + limit)), len(self._store)
-        matching = [job for job in self._store.newest_first() if job.status is status]
+            return list(islice(jobs, offset, offset + limit)), total
+        matching = [job for job in jobs if job.status is status]
         return matching[offset : offset + limit], len(matching)
+
+
+def _newest(job: Job) -> int:
+    return job.submitted_ms

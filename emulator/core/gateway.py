@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from emulator.core.bounds import STRANGERS_MAX
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.worker import LoggedError, WorkerState
@@ -86,9 +87,22 @@ class Gateway:
         job = self._held(worker_id, job_id, "chunk")
         if job is None:
             return False
+        if len(chunk_json) > CHUNK_MAX_BYTES and not _is_text(chunk_json):
+            self._life.advise(
+                "a chunk of its stream is above 1 MB: production splits strings alone, and refuses a chunk"
+                " of another type that is so large; yield smaller ones",
+                job,
+                worker_id,
+            )
         for piece in _pieces(chunk_json):
             self._life.add_chunk(job, piece)
         return True
+
+    def advise(self, worker_id: str, job_id: str, advice: str) -> None:
+        """Tell a person, once, something about what workers bring for jobs like this one."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
+            self._life.advise(advice, job, worker_id)
 
     def report_progress(self, worker_id: str, job_id: str, progress_json: bytes) -> bool:
         """What /status shows as output until the job ends; False when the job is no longer this worker's."""
@@ -107,7 +121,8 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if job is None or worker is None:
             self.let_go(worker_id, job_id)
-            if worker is not None and worker.state is WorkerState.RUNNING:
+            # Having let go of its last job, one that was to be replaced is gone by now.
+            if (worker := self._pool.get(worker_id)) is not None and worker.state is WorkerState.RUNNING:
                 # It was given the job beside another worker.
                 self._pool.freed(worker)
             return False
@@ -230,8 +245,13 @@ class Gateway:
             await worker.stop_called.wait(clock, hold_ms, "job-take")
 
     def meet(self, worker_id: str) -> None:
-        """A worker makes itself known: one that nobody here has started joins."""
+        """A worker makes itself known: one that nobody here has started joins.
+
+        :raises WorkerGone: there are too many already.
+        """
         if self._pool.get(worker_id) is None and self._pool.parked(worker_id) is None:
+            if len(self._pool) >= STRANGERS_MAX:
+                raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
 
     @contextmanager
@@ -324,9 +344,13 @@ class Gateway:
         self._life.lose_worker(worker, "its heartbeats have stopped")
 
 
+def _is_text(chunk_json: bytes) -> bool:
+    return chunk_json.startswith(b'"')
+
+
 def _pieces(chunk_json: bytes) -> Iterator[bytes]:
     """The chunk, or if it is a string too large for one, its parts (wire.md 4)."""
-    if len(chunk_json) <= CHUNK_MAX_BYTES or not chunk_json.startswith(b'"'):
+    if len(chunk_json) <= CHUNK_MAX_BYTES or not _is_text(chunk_json):
         yield chunk_json
         return
     text: str = json.loads(chunk_json)

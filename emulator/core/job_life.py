@@ -83,6 +83,11 @@ class JobLife:
         job_id = None if job is None else job.id
         self._emit(Notice(self._endpoint_id, level, message, self._clock.now_ms(), job_id, worker_id))
 
+    def advise(self, message: str, job: Job, worker_id: str | None = None) -> None:
+        """Tell a person something that holds for all jobs alike: once."""
+        if self._advice.is_new(message):
+            self.notice("warning", message, job, worker_id)
+
     def tell_output(self, worker_id: str, likely_job_id: str | None, lines: Iterable[WorkerLine]) -> None:
         """Tell of what a worker has written; `likely_job_id` is the job of what it printed by itself."""
         at_ms = self._clock.now_ms()
@@ -152,6 +157,8 @@ class JobLife:
             )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
+        if too_large := result.too_large_for_production(sync=job.sync):
+            self.notice("warning", too_large, job, worker.id)
         if result.error is not None and (advice := self._advice.on(result.error)):
             self.notice("warning", advice, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from emulator.core.policy import POLICY_KEYS, ExecutionPolicy, checked_ttl
+from emulator.core.policy import ExecutionPolicy, checked_ttl
+from emulator.core.request_hints import misspelt_keys, odd_keys
 from emulator.errors import InvalidRequest, MalformedRequest
-
-REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +32,8 @@ class JobRequest:
     again_of: str | None = None
     #: What is probably a mistake in it, a sentence each.
     warnings: tuple[str, ...] = ()
+    #: What may be meant, and yet does not do what many expect; to be said once.
+    hints: tuple[str, ...] = ()
 
     @classmethod
     def parse(
@@ -66,7 +66,8 @@ class JobRequest:
             sync=sync,
             empty_input=fields["input"] == {},
             again_of=again_of,
-            warnings=_misspelt_keys(fields) if len(fields) > 1 else (),
+            warnings=misspelt_keys(fields) if len(fields) > 1 else (),
+            hints=odd_keys(fields),
         )
 
     @classmethod
@@ -136,22 +137,3 @@ def checked_webhook(webhook: object) -> str | None:
     if not acceptable or not webhook.isprintable() or " " in webhook:
         raise InvalidRequest("webhook", webhook, rule)
     return webhook
-
-
-def _misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    policy = fields.get("policy")
-    return (
-        *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
-        *_suggestions(
-            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
-        ),
-    )
-
-
-def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterable[str]:
-    by_lower = {key.lower(): key for key in known}
-    for key in sorted(unknown):
-        if close := difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.8):
-            right = by_lower[close[0]]
-            place = f"policy.{right}" if right in POLICY_KEYS else right
-            yield f"{prefix}{key} has no effect: did you mean {place}?"

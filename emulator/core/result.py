@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from emulator.core.json_text import encode
 
+#: wire.md 2: what production takes as the result of a job of /run, and of /runsync, bytes.
+RUN_RESULT_MAX_BYTES = 10 * 1024 * 1024
+RUNSYNC_RESULT_MAX_BYTES = 20 * 1024 * 1024
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class JobResult:
@@ -19,6 +23,21 @@ class JobResult:
     stop_worker: bool = False
     #: What production would have done differently, for the log.
     warning: str | None = None
+
+    def too_large_for_production(self, *, sync: bool) -> str:
+        """What production does with a result of this size, in a sentence; empty when it takes it.
+
+        `sync`: it is that of a job of /runsync.
+        """
+        limit, operation = (RUNSYNC_RESULT_MAX_BYTES, "/runsync") if sync else (RUN_RESULT_MAX_BYTES, "/run")
+        if self.output_json is None or len(self.output_json) <= limit:
+            return ""
+        mib = 1024 * 1024
+        return (
+            f"the output is {len(self.output_json) / mib:.1f} MB: production takes at most {limit // mib} MB"
+            f" for {operation}, refuses it with 400, and the job is COMPLETED without output;"
+            " store what is so large, and return its URL"
+        )
 
     @classmethod
     def of_error(

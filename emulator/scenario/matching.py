@@ -75,6 +75,10 @@ def _compiled(expected: object, place: str) -> object:
         if expected.keys() == {"$regex"}:
             return _pattern(expected["$regex"], place)
         for key in expected:
+            if key == "$regex":
+                raise ConfigError(
+                    f"{place}: $regex stands alone: what else is expected goes into its pattern"
+                )
             if _is_path(key):
                 _check_path(key, place)
         return {key: _compiled(value, f"{place}.{key}") for key, value in expected.items()}
@@ -154,6 +158,11 @@ def _differing_path(path: str, value: object, actual: object, place: str) -> Ite
 def _check_path(path: str, place: str) -> None:
     import jsonpath
 
+    if path[1:2] not in ("", ".", "["):
+        raise ConfigError(
+            f"{place}: there is no {path!r}: use $regex, or a JSON path, which goes on with a dot or a"
+            " bracket after the $, as $.items[0]"
+        )
     try:
         jsonpath.compile(path)
     except jsonpath.JSONPathError as error:

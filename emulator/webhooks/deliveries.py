@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 from collections import Counter, defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
@@ -18,6 +19,7 @@ from emulator.history.journal import Entry, EntryKind
 from emulator.history.recent import Recent
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
+from emulator.webhooks.call import CONNECT_PATIENCE_S, Answered, ReceiverCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,9 +43,6 @@ _CALLS_PER_RECEIVER = 32
 #: Real seconds for which an attempt holds back a clock that is being advanced.
 _PATIENCE_S = 3.0
 _IMPORT_PATIENCE_S = 30.0
-#: Of an answer's body, bytes; and real seconds that it gets to come.
-_ANSWER_KEPT = 4 * 1024
-_ANSWER_PATIENCE_S = 0.5
 #: The newest deliveries are remembered, to be looked at and sent again.
 _DELIVERIES_KEPT = 1_000
 _BYTES_KEPT = 32 * 1024 * 1024
@@ -59,15 +58,6 @@ class Attempt:
     began_ms: int
     #: How the answer's body begins.
     answer: str = ""
-
-
-@dataclass(slots=True, frozen=True)
-class Answered:
-    """What a call brought: the status, what was wrong, and how the body begins."""
-
-    status: int | None
-    failure: str | None
-    body: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +148,10 @@ class Webhooks:
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
         #: The deliveries whose receiver has been called and has not answered yet.
         self._calling: set[Delivery] = set()
-        self._receivers: dict[str, asyncio.Semaphore] = {}
+        #: A receiver is forgotten once nobody calls it.
+        self._receivers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        #: Those that were given up and are not over yet are among them.
+        self._calls: set[ReceiverCall] = set()
         self._deliveries = Recent[Delivery](_DELIVERIES_KEPT, _BYTES_KEPT)
         self._made = 0
         #: By endpoint, how many calls were answered with each status, or `failed` without one.
@@ -213,6 +206,10 @@ class Webhooks:
         if under_way:
             await asyncio.wait(under_way.values(), timeout=patience_s)
         await self.drop()
+        if over := [call.task for call in self._calls]:
+            _, connecting = await asyncio.wait(over, timeout=patience_s)
+            for call in connecting:
+                call.cancel()
         if self._client is not None:
             await self._client.aclose()
         undelivered = [delivery for delivery, task in under_way.items() if task.cancelled()]
@@ -226,12 +223,20 @@ class Webhooks:
         self._deliveries.add(delivery, len(body))
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
-        task.add_done_callback(lambda _: self._on_over(delivery))
+        task.add_done_callback(partial(self._on_over, delivery))
         return delivery
 
-    def _on_over(self, delivery: Delivery) -> None:
+    def _on_over(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
         delivery.over = True
         self._tasks.pop(delivery, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(
+                "webhook of job %s is given up: this is a bug of the emulator",
+                delivery.job_id,
+                exc_info=error,
+            )
+            failure = f"a bug of the emulator: {type(error).__name__}"
+            self._note(delivery, Answered(None, failure), delivery.endpoint.clock.now_ms(), None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         clock = delivery.endpoint.clock
@@ -239,8 +244,7 @@ class Webhooks:
         receiver = self._receivers.setdefault(delivery.receiver, asyncio.Semaphore(_CALLS_PER_RECEIVER))
         for attempt in range(1, ATTEMPTS + 1):
             with clock.activity(_PATIENCE_S):
-                async with receiver:
-                    failure = await self._attempt(client, delivery)
+                failure = await self._attempt(client, receiver, delivery)
             if failure is None:
                 return
             log.warning(
@@ -253,7 +257,9 @@ class Webhooks:
                     raise asyncio.CancelledError
                 await clock.sleep(RETRY_DELAY_MS, "webhook retry", delivery.job_id)
 
-    async def _attempt(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
+    async def _attempt(
+        self, client: httpx.AsyncClient, receiver: asyncio.Semaphore, delivery: Delivery
+    ) -> str | None:
         """Make one attempt, as an ordered fault will have it; returns what was wrong, None when nothing."""
         rule = self._scenarios[delivery.endpoint].effects.strike(
             Point.WEBHOOK, lambda: json.loads(delivery.body)["input"], job_id=delivery.job_id
@@ -264,27 +270,35 @@ class Webhooks:
             refusal = "ConnectError: ordered: the connection is refused"
             self._note(delivery, Answered(None, refusal), delivery.endpoint.clock.now_ms(), rule)
             return refusal
-        failure = await self._call(client, delivery, rule)
+        failure = await self._call(client, receiver, delivery, rule)
         if failure is None and rule is not None and rule.value == "duplicate":
-            failure = await self._call(client, delivery, rule)
+            failure = await self._call(client, receiver, delivery, rule)
         return failure
 
     async def _call(
-        self, client: httpx.AsyncClient, delivery: Delivery, rule: FaultRule | None
+        self,
+        client: httpx.AsyncClient,
+        receiver: asyncio.Semaphore,
+        delivery: Delivery,
+        rule: FaultRule | None,
     ) -> str | None:
         """Call the receiver once; returns what was wrong with its answer, None when it acknowledged."""
         clock = delivery.endpoint.clock
         began_ms = clock.now_ms()
-        call = asyncio.get_running_loop().create_task(_post(client, delivery))
-        timer = clock.call_later(ATTEMPT_TIMEOUT_MS, "webhook time-out", asyncio.Task.cancel, call)
+        await receiver.acquire()
+        call = ReceiverCall(client, delivery.url, delivery.body)
+        call.when_over(receiver.release)
+        call.when_over(partial(self._calls.discard, call))
+        self._calls.add(call)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = clock.call_later(ATTEMPT_TIMEOUT_MS, "webhook time-out", _end, over)
         self._calling.add(delivery)
         try:
-            await asyncio.wait({call})
+            await call.answered_or(over)
         finally:
             self._calling.discard(delivery)
             clock.cancel(timer)
-            call.cancel()
-        answered = _outcome(call)
+        answered = _outcome(call.task)
         status, failure = answered.status, answered.failure
         self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
@@ -317,9 +331,14 @@ class Webhooks:
         return self._client
 
 
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
 def _outcome(call: asyncio.Task[Answered]) -> Answered:
     """What was answered, and what was wrong with it."""
-    if call.cancelled():
+    if not call.done() or call.cancelled():
         return Answered(None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms")
     if (error := call.exception()) is not None:
         return Answered(None, f"{type(error).__name__}: {error}")
@@ -330,33 +349,11 @@ def _new_client() -> httpx.AsyncClient:
     import httpx
 
     return httpx.AsyncClient(
-        # Time-outs are the emulator's clock's, waiting turns are the semaphores'; no proxy of the
-        # user's environment stands between here and localhost.
-        timeout=None,
+        # The time-out is the emulator's clock's, beyond what it takes to connect; waiting turns are the
+        # semaphores'; no proxy of the user's environment stands between here and localhost.
+        timeout=httpx.Timeout(None, connect=CONNECT_PATIENCE_S),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CALLS_PER_RECEIVER),
         follow_redirects=False,
         trust_env=False,
         headers={"content-type": "application/json", "user-agent": f"runpod-emulator/{__version__}"},
     )
-
-
-async def _post(client: httpx.AsyncClient, delivery: Delivery) -> Answered:
-    async with client.stream("POST", delivery.url, content=delivery.body) as response:
-        status = response.status_code
-        acknowledged = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-        body = await _beginning(response)
-        return Answered(status, None if acknowledged else f"status {status}", body)
-
-
-async def _beginning(response: httpx.Response) -> str:
-    """How the answer's body begins. It is for people to look at: the status alone counts, so a body that does
-    not come is none.
-    """
-    body = b""
-    with suppress(Exception):
-        async with asyncio.timeout(_ANSWER_PATIENCE_S):
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) >= _ANSWER_KEPT:
-                    break
-    return body[:_ANSWER_KEPT].decode("utf-8", "replace")

@@ -57,7 +57,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served():
-    async def deliver_nowhere(_client, _delivery):
+    async def deliver_nowhere(*_):
         return 200
 
     async def handler(job):
@@ -81,7 +81,7 @@ def served():
         requests.Session() as session,
     ):
         # A made-up webhook points anywhere.
-        patch.setattr("emulator.webhooks.deliveries._post", deliver_nowhere)
+        patch.setattr("emulator.webhooks.call.ReceiverCall._post", deliver_nowhere)
         session.trust_env = False
         yield Served(schemathesis.openapi.from_dict(DOCUMENT), url, session)
 

@@ -285,6 +285,9 @@ async def test_an_id_that_was_sent_does_not_replace_the_jobs():
     ("fields", "hint"),
     [
         ({"webHook": "http://a"}, "webHook has no effect: did you mean webhook?"),
+        ({"webhook_url": "http://a"}, "webhook_url has no effect: did you mean webhook?"),
+        ({"callbackUrl": "http://a"}, "callbackUrl has no effect: did you mean webhook?"),
+        ({"timeout": 5}, "timeout has no effect: did you mean policy.executionTimeout?"),
         ({"polcy": {"ttl": 60_000}}, "polcy has no effect: did you mean policy?"),
         ({"s3_config": {}}, "s3_config has no effect: did you mean s3Config?"),
         (
@@ -308,9 +311,25 @@ async def test_the_log_suggests_the_key_that_was_meant(queue, caplog, fields, hi
     ]
 
 
-async def test_keys_that_resemble_none_are_not_commented_on(queue, caplog):
-    await queue.run(metadata={"user": 1}, policy={"region": "EU"})
-    assert caplog.messages == []
+async def test_a_key_that_is_handed_on_is_told_once_each(queue, caplog):
+    job_id = await queue.run(metadata={"user": 1}, policy={"region": "EU"})
+    await queue.run(metadata={"user": 2}, policy={"region": "EU"})
+    [told] = caplog.messages
+    assert told.startswith(f"ep job {job_id}: metadata beside input is handed on: the handler finds it as")
+    assert "documents of 2023 to 2025 said that such a key is dropped" in told
+    other = await queue.run(metadata=1, user_id=7)
+    assert caplog.messages[1].startswith(f"ep job {other}: user_id beside input is handed on")
+
+
+async def test_what_stands_inside_the_input_and_belongs_beside_it_is_told(queue, caplog):
+    job_id = await queue.run({"webhook": "http://a", "policy": {"ttl": 1}, "executionTimeout": 9_000})
+    await queue.run({"webhook": "http://a"}, webhook="http://127.0.0.1:9/")
+    assert caplog.messages == [
+        f"ep job {job_id}: input.{key} is for the handler alone: the endpoint looks for {place} beside input"
+        for key, place in [
+            ("executionTimeout", "policy.executionTimeout"), ("policy", "policy"), ("webhook", "webhook"),
+        ]
+    ]  # fmt: skip
 
 
 async def test_an_empty_input_never_reaches_the_handler_and_ends_failed(caplog):

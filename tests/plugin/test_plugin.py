@@ -335,7 +335,7 @@ WRONG_MARKERS = {
     "clock='fast'": "clock is 'fast': it must be real, frozen, auto or scaled:N",
     "handler='nothing.py'": "nothing.py: no such file",
     "handler='no_module:handler'": "no_module",
-    "workers_max=-1": "workers_min and workers_max cannot be negative",
+    "workers_max=-1": "workers_max is -1: it must be from 0 to 1000",
     "faults=['no-capactiy']": "there is no preset 'no-capactiy'",
     "faults=[{'then': {'statsu': 1}}]": "did you mean status?",
     "workers_min=5": "workers_min is 5, above workers_max 3",
@@ -371,3 +371,14 @@ def test_a_run_that_does_not_use_it_does_not_start_it(run):
         """
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_stub_without_an_outcome_fails_its_test(pytester, run):
+    result = run(
+        """
+        def test_it(endpoint):
+            endpoint.when(input={"n": 1})
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.re_match_lines_random([r"endpoint\.when\(input=\{'n': 1\}\) does not say what becomes .*"])

@@ -1,5 +1,6 @@
 """A transition happens as a whole or not at all, whatever is asked or told on the way (4, 6, 19, 24)."""
 
+import gc
 import json
 import math
 
@@ -7,8 +8,11 @@ import pytest
 
 from emulator import Clock, Emulator, EndpointConfig, VirtualClock
 from emulator.clock.clock import LATEST_MS
+from emulator.core.json_faults import why_not_json
+from emulator.core.starts import Starts
 from emulator.errors import ClockError, ConfigError
-from tests.api.client import emulated
+from emulator.workers import runner
+from tests.api.client import emulated, served
 from tests.api.receiver import receiving
 
 pytestmark = pytest.mark.anyio
@@ -185,3 +189,142 @@ async def test_a_start_that_fails_is_tried_again_in_real_time_on_a_clock_that_ru
         [worker] = endpoint.pool
         assert worker.state == "unhealthy"
         assert worker.restart_timer.when_ms - worker.starting_ms >= 1_000 * 1000
+
+
+# Texts
+
+LONG = "a" * 300
+PATHS = [
+    {"handler": "a\0b.py"},
+    {"handler": f"{LONG}.py"},
+    {"handler": f"{LONG}.py:f"},
+    {"handler": "loop.py"},
+    {"handler": "loop.py:f"},
+    {"handler": "h.py:f:f"},
+    {"handler": "\ud800.py"},
+    {"handler": "h.py:f", "workdir": "a\0b"},
+    {"handler": "h.py:f", "python": "a\0b"},
+    {"handler": "h.py:f", "worker_args": ["a\0b"]},
+    {"handler": "h.py:f", "worker_env": {"A=": "b"}},
+    {"handler": "h.py:f", "worker_env": {"A": "\ud800"}},
+    {"command": [LONG]},
+]
+
+
+@pytest.mark.parametrize("kind", ["process", "inline"])
+@pytest.mark.parametrize("settings", PATHS, ids=lambda each: ascii(each)[:40])
+async def test_what_no_system_takes_as_a_path_or_an_argument_is_refused(
+    settings, kind, tmp_path, monkeypatch
+):
+    """They were 500s, or accepted and crashed for ever (24)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    (tmp_path / "h.py").write_text("def f(job):\n    return 1\n")
+    async with served() as client:
+        body = json.dumps({"worker_kind": kind, **settings})
+        answer = await client.http.put("/_emulator/endpoints/other", content=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["message"]
+        # Nothing is left of it.
+        assert len(client.emulator._scenarios) == 1
+
+
+def test_a_link_that_leads_to_itself_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    config = EndpointConfig(handler="loop.py", worker_kind="process")
+    assert Emulator({"ep": config}).projects()["ep"].folder == tmp_path
+
+
+async def test_the_number_of_a_last_event_may_be_any_text():
+    """One of over 4300 digits was a 500 (24)."""
+    async with emulated(lambda job: print("a line")) as client:
+        job_id = (await client.runsync())["id"]
+        for last in ("9" * 5000, "x", "-1", "\u0663"):
+            answer = await client.http.get(
+                f"/_emulator/jobs/{job_id}/logs", headers={"last-event-id": last.encode()}
+            )
+            assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [("2", 2), ("0000000002", 2), ("9" * 5000, 5), ("1234567890", 5), ("0", 1), ("x", 1)]
+)
+async def test_a_batch_is_as_large_as_was_asked_for(asked, given):
+    """Ten digits counted as 1 (29)."""
+    async with emulated(worker_kind="external") as client:
+        for _ in range(5):
+            await client.run()
+        answer = await client.get(f"/job-take-batch/w?batch_size={asked}")
+        assert len(answer.json()) == given
+
+
+# Tables
+
+
+async def test_rate_limits_of_endpoints_that_are_gone_are_forgotten():
+    """Each endpoint that had ever been asked was kept (26)."""
+    async with emulated() as client:
+        for number in range(3):
+            path = f"/_emulator/endpoints/e{number}"
+            assert (await client.http.put(path, json={})).status_code == 200
+            assert (await client.http.post(f"/v2/e{number}/run", json={"input": 1})).status_code == 200
+            assert (await client.http.delete(path)).status_code == 200
+        await client.run()
+        gc.collect()
+        meters = client.emulator._rate_limits._meters
+        assert [endpoint.id for endpoint in meters] == ["ep"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "method", "path", "body"),
+    [
+        ("emulator.scenario.faults.FAULTS_MAX", "POST", "/_emulator/faults", {"then": {"status": 503}}),
+        ("emulator.scenario.stubs.STUBS_MAX", "POST", "/_emulator/endpoints/ep/stubs", {"returns": 1}),
+        ("emulator.emulator.ENDPOINTS_MAX", "PUT", "/_emulator/endpoints/other", {}),
+        ("emulator.webhooks.sinks._SINKS_MAX", "GET", "/_emulator/sinks/other", None),
+    ],
+)
+async def test_there_is_a_most_of_what_can_be_ordered(bound, method, path, body, monkeypatch):
+    async with emulated() as client:
+        monkeypatch.setattr(bound, 2)
+        statuses, number = [], 0
+        for number in range(4):
+            at = path.replace("other", f"other{number}")
+            answer = await client.http.request(method, at, json=body)
+            statuses.append(answer.status_code)
+        assert statuses in ([200, 200, 400, 400], [200, 400, 400, 400])
+        assert "there are 2 " in answer.json()["error"]["message"]
+
+
+async def test_there_is_a_most_of_workers_that_come_by_themselves(monkeypatch):
+    monkeypatch.setattr("emulator.core.gateway.STRANGERS_MAX", 2)
+    async with emulated(worker_kind="external") as client:
+        for number in range(4):
+            await client.begin("GET", f"/job-take/w{number}")
+        assert await client.workers() == {"idle": 2}
+        await client.clock.advance(120_000)
+
+
+def test_kinds_of_failures_that_have_been_told_are_bounded():
+    starts = Starts("ep")
+    for number in range(1_000):
+        letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        assert letters in starts.failed(f"it failed as {letters}", older_serves=False)
+    assert len(starts._told) <= 100
+
+
+async def test_a_bare_function_is_replaced_as_it_asked_though_its_output_is_no_json(monkeypatch):
+    """Its result was told without that (29)."""
+    monkeypatch.setenv("RUNPOD_POD_ID", "w")
+    monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1:1/job-take/$ID?")
+    told = []
+
+    async def bring(self, variable, job_id, body):
+        told.append(json.loads(body))
+
+    monkeypatch.setattr(runner.Runner, "_bring", bring)
+    worker = runner.Runner(lambda job: {"x": object(), "refresh_worker": True}, why_not_json)
+    await worker._run_job("j", {"id": "j"})
+    assert told[0]["stopPod"] is True
+    assert "object" in told[0]["error"]

@@ -62,12 +62,14 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         limit: Count = _LISTED,
         offset: Count = 0,
     ) -> Response:
-        """Jobs, newest first; of one endpoint, or of all, one after the other."""
+        """Jobs, newest first, with those that timed out; of one endpoint, or of all, one after the other."""
         asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]
         found: list[bytes] = []
         total = 0
         for each in asked:
-            listed, count = each.list_jobs(offset=offset, limit=max(0, limit - len(found)), status=status)
+            listed, count = each.list_jobs(
+                offset=offset, limit=max(0, limit - len(found)), status=status, with_timed_out=True
+            )
             found += [_view(each, job) for job in listed]
             total += count
         return reply(object_of({"total": total}, jobs=list_of(found)))

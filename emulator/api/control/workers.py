@@ -181,10 +181,14 @@ def _add_usage(views: list[WorkerView]) -> None:
             view.memory_bytes, view.cpu_s = usage.memory_bytes, usage.cpu_s
 
 
+#: Of the number of a line: what has more is none of ours.
+_DIGITS_MAX = 18
+
+
 def _last_seen(request: Request, after: int) -> int:
     """The number of the last line the client has: what it asks for, or had when its stream broke."""
     last = request.headers.get("last-event-id", "")
-    return max(after, int(last)) if last.isascii() and last.isdigit() else after
+    return max(after, int(last)) if len(last) <= _DIGITS_MAX and last.isascii() and last.isdigit() else after
 
 
 def _log_answer(

@@ -1,0 +1,74 @@
+"""What in a request is probably a mistake: keys that nobody knows, and keys in the wrong place."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from emulator.core.policy import POLICY_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
+
+#: What clients call them that were written for other services, and is too far from the right name.
+_OTHER_NAMES = {
+    "webhook_url": "webhook", "webhookurl": "webhook", "callback": "webhook", "callback_url": "webhook",
+    "callbackurl": "webhook", "webhook_uri": "webhook", "s3": "s3Config", "s3_configuration": "s3Config",
+    "timeout": "executionTimeout", "execution_timeout_ms": "executionTimeout", "priority": "lowPriority",
+    "time_to_live": "ttl",
+}  # fmt: skip
+#: What stands beside `input`, and does nothing inside it.
+_BESIDE_INPUT = frozenset({"webhook", "policy", "s3Config", "executionTimeout", "lowPriority"})
+
+
+def misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each key that is nearly one that has a meaning."""
+    policy = fields.get("policy")
+    return (
+        *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
+        *_suggestions(
+            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
+        ),
+    )
+
+
+def odd_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each key that may be meant as it is, and yet does not do what many expect of it."""
+    return (*_handed_on(fields), *_inside_input(fields))
+
+
+def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    by_lower = {key.lower(): key for key in known}
+    for key in sorted(unknown):
+        if right := _nearest(key, by_lower):
+            place = f"policy.{right}" if right in POLICY_KEYS else right
+            yield f"{prefix}{key} has no effect: did you mean {place}?"
+
+
+def _nearest(key: str, by_lower: Mapping[str, str]) -> str | None:
+    if (right := _OTHER_NAMES.get(key.lower())) in by_lower.values():
+        return right
+    close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.8)
+    return by_lower[close[0]] if close else None
+
+
+def _handed_on(fields: Mapping[str, Any]) -> Iterator[str]:
+    by_lower = {key.lower(): key for key in REQUEST_KEYS | POLICY_KEYS}
+    for key in sorted(fields.keys() - REQUEST_KEYS):
+        if not _nearest(key, by_lower):
+            yield (
+                f"{key[:100]} beside input is handed on: the handler finds it as job[{key[:100]!r}];"
+                " Runpod's documents of 2023 to 2025 said that such a key is dropped, so put it inside input"
+            )
+
+
+def _inside_input(fields: Mapping[str, Any]) -> Iterator[str]:
+    given = fields["input"]
+    if not isinstance(given, dict) or _BESIDE_INPUT.isdisjoint(given):
+        return
+    for key in sorted(_BESIDE_INPUT & given.keys()):
+        place = f"policy.{key}" if key in POLICY_KEYS else key
+        if place.partition(".")[0] not in fields:
+            yield f"input.{key} is for the handler alone: the endpoint looks for {place} beside input"
