@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from emulator.cli.terminal_text import printable
 from emulator.core.durations import duration_ms
 from emulator.core.job_error import explained
 from emulator.errors import ConfigError, EmulatorError
@@ -57,7 +58,7 @@ def running_emulator(url: str | None) -> Iterator[EmulatorClient]:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say what was wrong, and end with this code."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(printable(f"error: {message}"), err=True)
     raise typer.Exit(code)
 
 
@@ -70,7 +71,7 @@ def endpoint_id(emulator: EmulatorClient, given: str | None) -> str:
 
 def tell(document: Any, as_json: bool, text: str) -> None:
     """Print an answer: for a program, or for a person."""
-    typer.echo(json.dumps(document) if as_json else text)
+    typer.echo(json.dumps(document) if as_json else printable(text))
 
 
 def parsed(text: str, place: str) -> Any:

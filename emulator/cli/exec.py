@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.core.config import WorkerKind
+from emulator.settings import CODE_TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +67,10 @@ def exec_(
     ]
     # Whatever ends this command, the emulator must not be left behind.
     signal.signal(signal.SIGTERM, _exit_on_signal)
-    with _served(options) as (url, variables):
-        code = _run(command, {**os.environ, **variables, "EMULATOR_URL": url})
+    token = secrets.token_urlsafe()
+    with _served(options, token) as (url, variables):
+        given = {**os.environ, **variables, "EMULATOR_URL": url, CODE_TOKEN_VARIABLE: token}
+        code = _run(command, given)
     raise typer.Exit(code)
 
 
@@ -75,12 +79,13 @@ def _exit_on_signal(number: int, _: object) -> None:
 
 
 @contextmanager
-def _served(options: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def _served(options: list[str], code_token: str) -> Iterator[tuple[str, dict[str, str]]]:
     """An emulator in a process of its own; gives its URL and the SDK's variables."""
     process = subprocess.Popen(
         [sys.executable, "-m", "emulator", "serve", *options],
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, CODE_TOKEN_VARIABLE: code_token},
         # Ctrl-C is for the command; the emulator ends after it.
         start_new_session=True,
     )

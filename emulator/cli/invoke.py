@@ -28,6 +28,7 @@ from emulator.cli.one_job import (
     run_to_exit_code,
     tell,
 )
+from emulator.cli.terminal_text import printable
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.durations import duration_ms
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
@@ -202,7 +203,7 @@ class _Invocation:
 
     def _print(self, json_text: bytes) -> None:
         if os.isatty(self._stdout.fileno()):
-            pretty = json.dumps(json.loads(json_text), indent=2, ensure_ascii=False)
+            pretty = printable(json.dumps(json.loads(json_text), indent=2, ensure_ascii=False))
             # A lone surrogate has no UTF-8, and Python's escape for it is JSON's.
             json_text = pretty.encode("utf-8", "backslashreplace")
         self._stdout.write(json_text + b"\n")

@@ -27,6 +27,7 @@ from emulator.cli.asking import (
     table,
     tell,
 )
+from emulator.cli.terminal_text import printable
 from emulator.core.durations import duration_ms
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def logs(
         path = f"/{kind}/{of}/logs"
         lines = emulator.follow(path) if follow else emulator.control("GET", path)["lines"]
         for line in lines:
-            typer.echo(json.dumps(line) if as_json else line["text"])
+            typer.echo(json.dumps(line) if as_json else printable(line["text"]))
 
 
 def reset(url: Url = None, as_json: AsJSON = False) -> None:
@@ -189,9 +190,10 @@ def _see_through(job: JobClient, timeout_s: float, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(view))
     elif view["error"] is not None:
-        typer.echo(f"{view['status']}: {readable(view['error'])}", err=True)
+        typer.echo(printable(f"{view['status']}: {readable(view['error'])}"), err=True)
     elif view["status"] == "COMPLETED":
-        typer.echo(json.dumps(view["output"], indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+        text = json.dumps(view["output"], indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+        typer.echo(printable(text))
     else:
         typer.echo(view["status"], err=True)
     _exit_as(view["status"])
@@ -205,7 +207,7 @@ def _job(emulator: EmulatorClient, job_id: str) -> JobClient:
 def _progress(job: JobClient) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[str], None]]]:
     """To show a job's state with, on a terminal, and to say something beside it, on standard error."""
     if not sys.stderr.isatty():
-        yield lambda view: None, lambda said: typer.echo(said, err=True)
+        yield lambda view: None, lambda said: typer.echo(printable(said), err=True)
         return
     from rich.console import Console
 
@@ -214,10 +216,10 @@ def _progress(job: JobClient) -> Iterator[tuple[Callable[[dict[str, Any]], None]
 
         def show(view: dict[str, Any]) -> None:
             progress = f"  {shortened(view['output'])}" if view["output"] is not None else ""
-            shown.update(f"job {job.id}  {view['status']}{progress}")
+            shown.update(printable(f"job {job.id}  {view['status']}{progress}"))
 
         def say(said: str) -> None:
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(said), markup=False, highlight=False, soft_wrap=True)
 
         yield show, say
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from emulator.cli.log_format import LogFormat, configure_logging, log
+from emulator.cli.terminal_text import printable
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
@@ -300,7 +301,7 @@ def _is_no_event(record: logging.LogRecord) -> bool:
 
 def tell(message: str) -> None:
     """Tell a person something, on standard error."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
 
 
 # The end of the command

@@ -25,10 +25,13 @@ from emulator.emulator import Emulator
 from emulator.errors import ConfigError, EmulatorError
 from emulator.history.journal import ENTRIES_KEPT
 from emulator.settings import (
+    CODE_TOKEN_VARIABLE,
     VARIABLE_PREFIX,
     ConfigFile,
+    check_exposure,
     endpoints_of,
     from_folder,
+    given_keys,
     interpreter,
     read_config_file,
     unknown_variables,
@@ -149,6 +152,18 @@ def serve(
         list[str] | None, _option("--api-key", "A key that passes (default: any does); may be repeated.")
     ] = None,
     no_auth: Annotated[bool, _option("--no-auth", "Ask for no key at all.")] = False,
+    insecure: Annotated[
+        bool,
+        _option("--insecure", "Listen beyond this machine without a key: who reaches the port may do all."),
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        _option("--allow-host", "A name it may be called by, beside this machine's; may be repeated."),
+    ] = None,
+    allow_code_over_http: Annotated[
+        bool,
+        _option("--allow-code-over-http", "Let the control API set what workers run: handlers, commands."),
+    ] = False,
     rate_limits: Annotated[
         bool, _option("--rate-limits/--no-rate-limits", "Enforce production's rate limits.")
     ] = True,
@@ -156,6 +171,9 @@ def serve(
     journal_entries: Annotated[
         int, _option("--journal-entries", "How much of each kind the journal keeps; 0 keeps nothing.", min=0)
     ] = ENTRIES_KEPT,
+    s3: Annotated[
+        bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
+    ] = False,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
@@ -169,7 +187,7 @@ def serve(
     """
     configure_logging(log_format, log_level)
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
-    for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL"]):
+    for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL", CODE_TOKEN_VARIABLE]):
         log.warning(warning)
     file: ConfigFile = context.obj
     nearness = {name: _nearness(context, name) for name in ("handler", "command")}
@@ -206,14 +224,20 @@ def serve(
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
+        api_keys = given_keys(api_key)
+        check_exposure(host, asks_for_key=bool(api_keys) and not no_auth, insecure=insecure)
         emulator = Emulator(
             endpoints,
             clock=clock_of(clock),
-            api_keys=[key for key in api_key or () if key],
+            api_keys=api_keys,
+            allow_hosts=allow_host or (),
+            code_over_http=allow_code_over_http,
+            code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,
             rate_limits=rate_limits,
             rate_limit_scale=rate_limit_scale,
             journal_entries=journal_entries,
+            s3=s3,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.job_error import explained
+from emulator.masking import masked_text
 
 if TYPE_CHECKING:
     from emulator.core.job import Job
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 _PREVIEW_BYTES = 160
 _HEADLINE_LENGTH = 300
 _INPUT_FIRST = re.compile(r'\s*\{\s*"input"\s*:\s*')
-_SECRET = '"s3Config"'
 
 
 class JobBrief:
@@ -45,12 +45,12 @@ class JobBrief:
     @property
     def preview(self) -> str:
         """How its input begins, as it was written; empty where the request begins with something else."""
-        begins = self._begins.decode("utf-8", "ignore")
+        begins = masked_text(self._begins)
         found = _INPUT_FIRST.match(begins)
         if found is None:
             return ""
-        text, _, secret = begins[found.end() :].partition(_SECRET)
-        return text.removesuffix("}").rstrip(", ") if self._whole and not secret else text.rstrip(", ")
+        text = begins[found.end() :]
+        return text.removesuffix("}").rstrip(", ") if self._whole else text.rstrip(", ")
 
     def as_json(self) -> dict[str, Any]:
         """All of it; times in ms."""

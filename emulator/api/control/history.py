@@ -23,11 +23,12 @@ from emulator.api.control.bodies import (
     Redelivery,
 )
 from emulator.api.control.controls import ControlError
-from emulator.api.control.replies import list_of, object_of, reply
+from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.har import har
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.request import checked_webhook
 from emulator.history.journal import EntryFilter, EntryKind
+from emulator.masking import masked_body
 from emulator.scenario.matching import checked
 
 if TYPE_CHECKING:
@@ -112,7 +113,12 @@ def add_history(router: APIRouter, controls: Controls) -> None:
     async def webhook(number: int) -> Response:
         """One delivery, with the body that was sent."""
         delivery = find_delivery(number)
-        return reply(object_of(_delivery_view(delivery).model_dump(mode="json"), body=delivery.body))
+        return reply(
+            object_of(
+                _delivery_view(delivery).model_dump(mode="json"),
+                body=json_of(lambda: masked_body(delivery.body)),
+            )
+        )
 
     @router.post("/webhooks/{number}/redeliver")
     async def redeliver(number: int, request: Redelivery | None = None) -> DeliveryView:

@@ -33,6 +33,7 @@ from emulator.errors import JobNotFound
 from emulator.history.job_brief import JobBrief
 from emulator.history.journal import EntryFilter, EntryKind
 from emulator.history.timeline import drawn, timeline
+from emulator.masking import masked_url, masked_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +181,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "status": job.status,
             "error": job.error,
             "retries": job.retries,
-            "webhook": job.webhook,
+            "webhook": None if job.webhook is None else masked_url(job.webhook),
             "worker_id": job.worker_id,
             "submitted_ms": job.submitted_ms,
             "started_ms": job.started_ms,
@@ -192,7 +193,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "waiting_for": None if wait is None else wait.told,
             "waits_endlessly": wait is not None and wait.endless,
         },
-        input=json_of(lambda: job.input),
+        input=json_of(lambda: masked_value(job.input)),
         policy=json_of(lambda: json.loads(job.body).get("policy")),
         output=b"null" if job.output_json is None else job.output_json,
     )
