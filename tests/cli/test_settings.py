@@ -191,7 +191,7 @@ def refused(folder, *arguments, **variables):
         (["--clock", "scaled:nan"], "clock is 'scaled:nan': it must be real, frozen, auto or scaled:N"),
         (["--idle-timeout", "soon"], "'soon' is not a duration: write 500ms, 2s, 10m or 1h"),
         (["--cold-start", "-1s"], "'-1s' is not a duration"),
-        (["--execution-timeout", "5s"], "execution_timeout_ms is 5000: it must be more than 5000"),
+        (["--execution-timeout", "4s"], "execution_timeout_ms is 4000: it must be at least 5000"),
         (["--workers-min", "4"], "workers_min is 4, above workers_max 3: raise workers_max"),
         (["--workers-max", "-1"], "workers_max is -1: it must be from 0 to 1000"),
         (["--scaler-value", "0"], "scaler_value is 0: it must be"),
