@@ -61,6 +61,7 @@ class FaultThen(Order):
     after_ms: Ms = Field(0, description="Beside `crash`: how long after the handler began.")
     hang: _True = Field(True, description="The worker takes the job, and nothing more comes of it.")
     ignore_cancel: _True = Field(True, description="The worker goes on when it is told to stop.")
+    lose_output: _True = Field(True, description="The job completes without its output.")
     lose_result: _True = Field(True, description="The job's result does not arrive.")
     stop_heartbeat: _True = Field(True, description="The worker goes silent.")
     slow_start_ms: Ms = Field(0, description="A worker takes so much longer to start.")
