@@ -13,6 +13,7 @@ from emulator.core.advice import Advice
 from emulator.core.events import JobMoved, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
+from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
 from emulator.core.scaling import ScalerType
@@ -56,6 +57,7 @@ class JobLife:
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
         self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit)
+        self.late_pieces = LatePieces()
         #: Asked where something may interfere with what is to happen.
         self.interference = NO_INTERFERENCE
         #: How many have ended in each state, been queued again, and are with a worker.
