@@ -121,7 +121,7 @@ class Gateway:
         job = self._held(worker_id, job_id, "progress update")
         if job is None:
             return False
-        job.output_json = progress_json
+        self._life.show_progress(job, progress_json)
         return True
 
     def finish(self, worker_id: str, job_id: str, result: JobResult) -> bool:
