@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
+from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
 from emulator.clock.clock import Clock, clock_of
 from emulator.core.bounds import ENDPOINTS_MAX
@@ -17,8 +18,10 @@ from emulator.core.endpoint import Endpoint
 from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
+from emulator.history.event_feed import EventFeed
 from emulator.history.journal import ENTRIES_KEPT, Journal
 from emulator.history.log_lines import log_event
+from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
 from emulator.masking import without
@@ -75,6 +78,7 @@ class Emulator:
     :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
+    :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
     :param code_over_http: whether whoever may use the control API may say what workers run.
     :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id or a number is out of bounds.
@@ -93,6 +97,7 @@ class Emulator:
         s3: bool = False,
         on_event: Callable[[Event], None] | None = None,
         allow_hosts: Collection[str] = (),
+        allow_origins: Collection[str] = (),
         code_over_http: bool = False,
         code_token: str | None = None,
     ) -> None:
@@ -102,13 +107,16 @@ class Emulator:
         #: The faults that are ordered; none at first.
         self.faults = Faults()
         #: What has happened.
-        self.journal = Journal(journal_entries)
+        self._feed = EventFeed(self.clock)
+        self.journal = Journal(journal_entries, self._feed)
         #: The local S3 store, where one was asked for.
         self.store = LocalStore() if s3 else None
         self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}
+        #: The figures of each.
+        self._measures: dict[Endpoint, Measures] = {}
         self._webhooks = Webhooks(self.journal, self._scenarios)
         #: What workers that are started here prove themselves by.
         self.worker_secrets = WorkerSecrets()
@@ -121,6 +129,7 @@ class Emulator:
             code_token=self._code_token,
         )
         self._guard = BrowserGuard(allow_hosts=allow_hosts)
+        self._origins = Origins(allow_origins)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
@@ -128,7 +137,7 @@ class Emulator:
         }
         self._queue_watch = QueueWatch(self._endpoints)
         self._staff = Staff(self._access.any_key, self.worker_secrets)
-        self._logs = WorkerLogs(self.clock)
+        self._logs = WorkerLogs(self.clock, self._feed)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
@@ -222,6 +231,7 @@ class Emulator:
             default_endpoint_id=next(iter(self._endpoints)),
             access=self._access,
             guard=self._guard,
+            origins=self._origins,
             rate_limits=self._rate_limits,
             controls=Controls(
                 access=self._access,
@@ -235,6 +245,8 @@ class Emulator:
                 process_id=self._process_id,
                 logs=self._logs,
                 journal=self.journal,
+                feed=self._feed,
+                measures=self._measures,
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
@@ -323,7 +335,7 @@ class Emulator:
         self._forget_endpoint(endpoint)
 
     def _forget_endpoint(self, endpoint: Endpoint) -> None:
-        del self._scenarios[endpoint]
+        del self._scenarios[endpoint], self._measures[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:
             endpoint.clock.close()
@@ -363,6 +375,8 @@ class Emulator:
         for clock in self._clocks():
             clock.restore()
         self.journal.clear()
+        self._measures.update({endpoint: Measures(endpoint) for endpoint in self._measures})
+        self._feed.add("reset", lambda: {"reset": counts})
         return counts
 
     async def __aenter__(self) -> Self:
@@ -401,6 +415,7 @@ class Emulator:
         finally:
             self._url = None
             self._logs.release()
+            self._feed.release()
             await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
             self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
@@ -436,6 +451,7 @@ class Emulator:
 
         endpoint = Endpoint(endpoint_id, config, clock, emit)
         self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
+        self._measures[endpoint] = Measures(endpoint)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 
@@ -457,6 +473,8 @@ class Emulator:
         else:
             self._logs.notify()
             self.journal.on_event(event)
+            if (measures := self._measures.get(endpoint)) is not None:
+                measures.on_event(event)
         endpoint.clock.nudge()
         log_event(event, old_news=old_news)
         if self._listener is not None:
