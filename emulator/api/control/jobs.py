@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from emulator.api.control.bodies import JobsView, JobView, JobWait, Timeline
@@ -59,12 +57,12 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         return Timeline(lines=timeline(controls.journal, job_id))
 
     @router.post("/jobs/{job_id}/wait", response_model=JobView)
-    async def wait(job_id: str, request: JobWait) -> Response:
+    async def wait(job_id: str, request: JobWait, client: Request) -> Response:
         """Wait, in real time, for the end of a job; answers with the job as it then stands."""
         endpoint, job = controls.find_job(job_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await endpoint.wait(job, None)
+        await controls.waits.until(
+            endpoint.wait(job, None), timeout_ms=request.timeout_ms, receive=client.receive
+        )
         return reply(_view(endpoint, job))
 
 
