@@ -10,12 +10,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.advice import Advice
-from emulator.core.events import JobMoved, Notice, WorkerWrote
+from emulator.core.events import JobMoved, JobOutput, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
 from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
+from emulator.core.result import ResultLimit
 from emulator.core.scaling import ScalerType
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
@@ -68,6 +69,11 @@ class JobLife:
         self.timed_out: dict[str, Job] = {}
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Go by other settings from now on."""
+        self._config = config
+        self.pool.configure(config)
 
     def forget_counts(self) -> None:
         """Start counting anew."""
@@ -135,8 +141,14 @@ class JobLife:
         if not self.pool.crash(worker, reason):
             self.lose_worker(worker, reason)
 
+    def resume_worker(self, worker: Worker) -> None:
+        """Give a worker jobs again that was paused, or a machine that was throttled."""
+        self.pool.resume(worker)
+        self._dispatch()
+
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
+        result = result.within(self.result_limit(job))
         del worker.jobs[job.id]
         worker.crashes = 0
         if result.stop_worker and not worker.external:
@@ -149,20 +161,30 @@ class JobLife:
             )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
-        if too_large := result.too_large_for_production(sync=job.sync):
-            self.notice("warning", too_large, job, worker.id)
         if result.error is not None and (advice := self._advice.on(result.error)):
             self.notice("warning", advice, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self.end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)
 
+    def result_limit(self, job: Job) -> ResultLimit:
+        """How large the job's result may be, and each of its chunks."""
+        return ResultLimit.of(self._config.result_limit_mib, sync=job.sync)
+
     def add_chunk(self, job: Job, chunk: bytes) -> None:
         """A chunk (JSON text) for the job's stream."""
         if job.chunks is None:
             job.chunks = deque()
         job.chunks.append(chunk)
+        self._emit(JobOutput(self._endpoint_id, job.id, job.worker_id, "chunk", chunk, self._clock.now_ms()))
         job.wake_chunk_readers()
+
+    def show_progress(self, job: Job, progress: bytes) -> None:
+        """What /status shows as output (JSON text) until the job ends."""
+        job.output_json = progress
+        self._emit(
+            JobOutput(self._endpoint_id, job.id, job.worker_id, "progress", progress, self._clock.now_ms())
+        )
 
     def lose(self, job: Job, reason: str) -> None:
         """A job's worker is lost: queue it once more, the second time it has failed (wire.md 3)."""
