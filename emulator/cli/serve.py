@@ -167,6 +167,10 @@ def serve(
         list[str] | None,
         _option("--allow-host", "A name it may be called by, beside this machine's; may be repeated."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        _option("--allow-origin", "A web page's origin that may call the endpoints; may be repeated."),
+    ] = None,
     allow_code_over_http: Annotated[
         bool,
         _option("--allow-code-over-http", "Let the control API set what workers run: handlers, commands."),
@@ -239,6 +243,7 @@ def serve(
             clock=clock_of(clock),
             api_keys=api_keys,
             allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
             code_over_http=allow_code_over_http,
             code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.core.bounds import STRANGERS_MAX
@@ -151,6 +152,8 @@ class Gateway:
                 self._pool.freed(worker)
             return False
         if not self._life.interference.loses_result(job, worker):
+            if result.error is None and self._life.interference.loses_output(job, worker):
+                result = replace(result, output_json=None)
             self._life.finish(job, worker, result)
         return True
 
