@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from emulator.api.auth import Access, BrowserGuard, is_loopback
 from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
+from emulator.api.waits import Waits
 from emulator.clock.clock import Clock, clock_of
 from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
@@ -113,6 +114,7 @@ class Emulator:
         self.store = LocalStore() if s3 else None
         self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
+        self._waits = Waits()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}
         #: The figures of each.
@@ -250,6 +252,7 @@ class Emulator:
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
+                waits=self._waits,
                 store=self.store,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
@@ -415,6 +418,7 @@ class Emulator:
         finally:
             self._url = None
             self._logs.release()
+            self._waits.release()
             self._feed.release()
             await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
             self._obstacles = self._unserved()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from emulator.api.auth import is_control
 from emulator.api.control import control_router
+from emulator.api.control.body_limit import BODY_MAX_MIB, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
@@ -109,7 +110,18 @@ class EmulatorApp(FastAPI):
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
-            await super().__call__(_as_json(scope), receive, self._with_headers(send))
+            await self._serve_control(_as_json(scope), headers, receive, self._with_headers(send))
+
+    async def _serve_control(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        body = ControlBody(receive)
+        if body.is_too_large(headers):
+            detail = f"the body is larger than {BODY_MAX_MIB} MiB"
+            await self._dispatch.send(_refusal(scope["path"], 413, "too_large", detail), send)
+            return
+        await super().__call__(scope, body.receive, send)
+        body.forget()
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document of everything that is served."""

@@ -64,7 +64,13 @@ class CallEntry(Entry):
     @property
     def size(self) -> int:
         """About how many bytes of memory it holds."""
-        return 600 + len(self.request_body) + len(self.response_body)
+        headers = sum(
+            100 + len(name) + len(value)
+            for some in (self.request_headers.items(), self.response_headers)
+            for name, value in some
+        )
+        texts = len(self.path) + len(self.query_string) + len(self.method) + len(self._job_id)
+        return 600 + headers + texts + len(self.request_body) + len(self.response_body)
 
     def details(self) -> dict[str, Any]:
         """Request and answer, with secrets masked."""

@@ -92,6 +92,7 @@ class Dispatch:
         self._rate_limits = rate_limits
         self._reply_headers = reply_headers
         self._journal = controls.journal
+        self._waits = controls.waits
         self._refused_workers = RefusedWorkers()
 
     @staticmethod
@@ -129,7 +130,7 @@ class Dispatch:
                 effects = self._scenarios[endpoint].effects
                 rule = await strike_call(call, effects, name, by_worker=by_worker)
                 if rule is not None:
-                    reply = await ordered_reply(rule, call, endpoint)
+                    reply = await ordered_reply(rule, call, endpoint, self._waits)
             if rule is not None and rule.value == "reset":
                 await reset_connection(call)
             elif reply is None and by_worker:

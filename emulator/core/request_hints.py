@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS, EXECUTION_TIMEOUT_MIN_MS, POLICY_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
 REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
 
+#: How many unknown keys are looked at, and how long one may be that is a slip of the pen.
+_LOOKED_AT_MAX = 20
+_LENGTH_MAX = 40
 #: What clients call them that were written for other services, and is too far from the right name.
 _OTHER_NAMES = {
     "webhook_url": "webhook", "webhookurl": "webhook", "callback": "webhook", "callback_url": "webhook",
@@ -28,10 +32,8 @@ def misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
     policy = fields.get("policy")
     return (
         *_undocumented(policy),
-        *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
-        *_suggestions(
-            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
-        ),
+        *_suggestions("", _unknown(fields, REQUEST_KEYS), REQUEST_KEYS | POLICY_KEYS),
+        *_suggestions("policy.", _unknown(policy, POLICY_KEYS), POLICY_KEYS),
     )
 
 
@@ -51,6 +53,12 @@ def _undocumented(policy: Any) -> Iterator[str]:
         )
 
 
+def _unknown(fields: Any, known: Container[str]) -> Iterator[str]:
+    """The keys that have no meaning; of very many the first, as each takes a while to be looked at."""
+    keys = fields if isinstance(fields, dict) else ()
+    return islice((key for key in keys if key not in known), _LOOKED_AT_MAX)
+
+
 def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     by_lower = {key.lower(): key for key in known}
     for key in sorted(unknown):
@@ -60,6 +68,8 @@ def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> I
 
 
 def _nearest(key: str, by_lower: Mapping[str, str]) -> str | None:
+    if len(key) > _LENGTH_MAX:
+        return None
     if (right := _OTHER_NAMES.get(key.lower())) in by_lower.values():
         return right
     close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.8)
@@ -68,7 +78,7 @@ def _nearest(key: str, by_lower: Mapping[str, str]) -> str | None:
 
 def _handed_on(fields: Mapping[str, Any]) -> Iterator[str]:
     by_lower = {key.lower(): key for key in REQUEST_KEYS | POLICY_KEYS}
-    for key in sorted(fields.keys() - REQUEST_KEYS):
+    for key in sorted(_unknown(fields, REQUEST_KEYS)):
         if not _nearest(key, by_lower):
             yield (
                 f"{key[:100]} beside input is handed on: the handler finds it as job[{key[:100]!r}];"

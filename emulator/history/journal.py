@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from emulator.clock.slices import in_slices
 from emulator.clock.wakeup import Wakeup
 from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved
 from emulator.core.job_error import explained
@@ -144,6 +146,10 @@ class _EventEntry(Entry):
     def worker_id(self) -> str | None:
         return self._worker_id
 
+    @property
+    def size(self) -> int:
+        return 300 + 2 * len(self._line)
+
     def details(self) -> dict[str, Any]:
         return self._details
 
@@ -249,18 +255,57 @@ class EntryFilter:
     job_id: str | None = None
     #: Only entries after this number.
     since: int = 0
+    #: And none after this one.
+    until: int | None = None
     #: What the entry, as JSON, must be like (see `matching`).
     match: object = None
 
     def takes(self, entry: Entry) -> bool:
         """Whether the entry is wanted."""
+        return self._may_take(entry) and (self.match is None or matches(self.match, entry.as_json()))
+
+    def takes_seen(self, seen: _Seen) -> bool:
+        """As `takes`, for an entry that others look at too."""
+        return self._may_take(seen.entry) and (self.match is None or matches(self.match, seen.as_json))
+
+    def _may_take(self, entry: Entry) -> bool:
         return (
             entry.number > self.since
+            and (self.until is None or entry.number <= self.until)
             and self.kind in (None, entry.kind)
             and self.endpoint_id in (None, entry.endpoint_id)
             and (self.job_id is None or self.job_id == entry.job_id)
-            and (self.match is None or matches(self.match, entry.as_json()))
         )
+
+
+class _Seen:
+    """A new entry that several look at; it is written as JSON once, if at all."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    @cached_property
+    def as_json(self) -> dict[str, Any]:
+        return self.entry.as_json()
+
+
+class _Waiter:
+    """Somebody who waits until there have been `count` entries; so many are `missing`."""
+
+    def __init__(self, query: EntryFilter, count: int, missing: int) -> None:
+        self.query = query
+        self.count = count
+        self.missing = missing
+        self.changed = Wakeup()
+
+    def look_at(self, seen: _Seen) -> None:
+        if self.missing > 0 and self.query.takes_seen(seen):
+            self.found(1)
+
+    def found(self, count: int) -> None:
+        self.missing -= count
+        if self.missing <= 0:
+            self.changed.notify()
 
 
 class Journal:
@@ -271,7 +316,8 @@ class Journal:
         self._feed = feed
         self._recent = {kind: Recent[Entry](limit, _BYTES_KEPT) for kind in EntryKind}
         self._last_number = 0
-        self._changed = Wakeup()
+        #: As a dict: in order of arrival, and any can leave at once.
+        self._waiters: dict[_Waiter, None] = {}
 
     def add(self, entry: Entry) -> None:
         """Keep an entry."""
@@ -282,7 +328,10 @@ class Journal:
         self._last_number += 1
         entry.number = self._last_number
         self._recent[entry.kind].add(entry, entry.size)
-        self._changed.notify()
+        if self._waiters:
+            seen = _Seen(entry)
+            for waiter in self._waiters:
+                waiter.look_at(seen)
 
     def on_event(self, event: Event) -> None:
         """Keep what the core tells of; what workers write is kept elsewhere."""
@@ -320,18 +369,40 @@ class Journal:
         found = (entry for entry in self._newest_first(query.kind) if query.takes(entry))
         return list(islice(found, limit))[::-1]
 
+    async def search(self, query: EntryFilter, limit: int | None = None) -> list[Entry]:
+        """As `find`, while others are served: there may be much to look at."""
+        found: list[Entry] = []
+        async for entry in in_slices(list(self._newest_first(query.kind))):
+            if limit is not None and len(found) >= limit:
+                break
+            if query.takes(entry):
+                found.append(entry)
+        return found[::-1]
+
     async def wait(self, query: EntryFilter, count: int, clock: Clock) -> None:
-        """Wait until there are `count` entries that are wanted, for as long as it takes."""
-        with clock.waiting():
-            while len(self.find(query, count)) < count:
-                await self._changed.wait(clock, None, "wait for the journal")
+        """Wait until there have been `count` entries that are wanted, for as long as it takes.
+
+        Of each entry that comes it is found out once whether it is one.
+        """
+        waiter = _Waiter(query, count, count)
+        self._waiters[waiter] = None
+        try:
+            waiter.found(len(await self.search(replace(query, until=self._last_number), count)))
+            with clock.waiting():
+                while waiter.missing > 0:
+                    await waiter.changed.wait(clock, None, "wait for the journal")
+        finally:
+            del self._waiters[waiter]
 
     def clear(self, endpoint_id: str | None = None) -> int:
         """Forget all entries, or those of one endpoint; returns how many."""
-        return sum(
+        forgotten = sum(
             kept.forget(lambda entry: endpoint_id in (None, entry.endpoint_id))
             for kept in self._recent.values()
         )
+        for waiter in self._waiters:
+            waiter.missing = waiter.count - (0 if endpoint_id is None else len(self.find(waiter.query)))
+        return forgotten
 
     def _newest_first(self, kind: EntryKind | None) -> Iterator[Entry]:
         if kind is not None:

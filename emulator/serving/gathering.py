@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from emulator.serving.half_sent import HalfSent
     from emulator.serving.idle_connections import IdleConnections
 
+#: The head of a request in all: its target and its headers.
+_HEAD_MAX_KIB = 64
+_TOO_LARGE = (
+    f"the head of the request, its URL and headers, is larger than {_HEAD_MAX_KIB} KiB: send less in it"
+)
 _TOO_LATE = "the rest of the request did not come: send all of it, or close the connection"
 
 
@@ -39,6 +44,10 @@ class GatheringProtocol(HttpToolsProtocol):
         #: A request has begun, and has not come whole: its head, or its body.
         self._is_half_sent = False
         self.in_head = False
+        #: Bytes that have come of it.
+        self._head_size = 0
+        #: It was answered at its head.
+        self._is_refused = False
         self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,6 +72,12 @@ class GatheringProtocol(HttpToolsProtocol):
             reading_on.drop(data)
             return
         self._idle.wake(self._gathering)
+        if self.in_head:
+            self._head_size += len(data)
+            if self._head_size > 2 * _HEAD_MAX_KIB * 1024:
+                # What has been kept of it could grow without end.
+                self._refuse_head()
+                return
         super().data_received(data)
         if self._is_half_sent:
             self._half_sent.saw(self)
@@ -92,16 +107,30 @@ class GatheringProtocol(HttpToolsProtocol):
         """A request begins: an ordered fault may have to cut its connection, and a worker may be calling."""
         super().on_message_begin()
         self._is_half_sent = self.in_head = True
+        self._head_size = 0
         cast(dict[str, Any], self.scope)["emulator.connection"] = self._gathering
 
     def on_headers_complete(self) -> None:
         """The head of a request has come whole."""
         self.in_head = False
-        super().on_headers_complete()
+        if self._is_refused:
+            return
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > _HEAD_MAX_KIB * 1024:
+            self._refuse_head()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has come."""
+        if not self._is_refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request has come whole."""
         self._is_half_sent = False
+        if self._is_refused:
+            return
         self._half_sent.forget(self)
         super().on_message_complete()
 
@@ -113,20 +142,32 @@ class GatheringProtocol(HttpToolsProtocol):
     def give_up(self) -> None:
         """The rest of a request has not come in time."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            status = HTTPStatus.REQUEST_TIMEOUT
-            error = {"status": status, "title": status.phrase, "detail": _TOO_LATE, "error": _TOO_LATE}
-            body = json.dumps(error).encode()
-            self._gathering.write(
-                b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
-            )
+            self._answer_at_once(HTTPStatus.REQUEST_TIMEOUT, _TOO_LATE)
         self._is_half_sent = False
         self._gathering.close()
+
+    def _refuse_head(self) -> None:
+        """A head is too large: the rest of the request is not looked at."""
+        self._is_refused = True
+        self._is_half_sent = True
+        self._answer_at_once(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
+        self._half_sent.forget(self)
+        self._gathering.close()
+
+    def _answer_at_once(self, status: HTTPStatus, detail: str) -> None:
+        error = {"status": status, "title": status.phrase, "detail": detail, "error": detail}
+        body = json.dumps(error).encode()
+        self._gathering.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, status.phrase.encode(), len(body), body)
+        )
 
     def shutdown(self) -> None:
         """The server stops: this is closed with its next answer, or now."""
         if self._gathering.reading_on is not None:
             self._gathering.abort()
+        elif self._is_half_sent:
+            self.give_up()
         else:
             super().shutdown()
 

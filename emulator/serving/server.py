@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Connections the kernel holds for us while the loop is busy: a burst of clients is not refused.
 _BACKLOG = 4096
+#: Real seconds that a request gets to end once its connection has.
+_GONE_PATIENCE_S = 0.2
 #: Seconds without a word after which the kernel asks a peer whether it is still there, between two such
 #: questions, and how many may stay unanswered: a client whose machine has vanished holds nothing for long.
 _PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -75,6 +77,11 @@ class HTTPServer(uvicorn.Server):
             connection.shutdown()
         if tasks := set(self.server_state.tasks):
             _, unanswered = await asyncio.wait(tasks, timeout=patience_s)
+            if unanswered:
+                # Most end with their connections, which is less of a noise.
+                for connection in list(self.server_state.connections):
+                    cast(Any, connection).transport.abort()
+                _, unanswered = await asyncio.wait(unanswered, timeout=_GONE_PATIENCE_S)
             for task in unanswered:
                 task.cancel()
             await asyncio.gather(*unanswered, return_exceptions=True)

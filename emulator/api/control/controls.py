@@ -12,6 +12,7 @@ from emulator.errors import EmulatorError, EndpointNotFound, JobNotFound
 
 if TYPE_CHECKING:
     from emulator.api.auth import Access
+    from emulator.api.waits import Waits
     from emulator.clock.clock import Clock
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
@@ -56,6 +57,8 @@ class Controls:
     faults: Faults
     sinks: Sinks
     webhooks: Webhooks
+    #: What clients wait for here.
+    waits: Waits
     #: The local S3 store; None where none was asked for.
     store: LocalStore | None
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import json
 from contextlib import suppress
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from emulator.api.control.bodies import (
@@ -92,7 +91,7 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         if wanted.format == "har":
             ids = {job.id for _, job in found}
             calls = controls.journal.find(EntryFilter(kind=EntryKind.API))
-            return reply(encode(har(call for call in calls if call.job_id in ids)))
+            return reply(await har(call for call in calls if call.job_id in ids))
         lines = b"".join(_view(endpoint, job) + b"\n" for endpoint, job in found)
         return Response(lines, media_type="application/jsonl")
 
@@ -122,12 +121,12 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         return reply(_view(endpoint, endpoint.run_again(job, request)))
 
     @router.post("/jobs/{job_id}/wait", response_model=JobView)
-    async def wait(job_id: str, request: JobWait) -> Response:
+    async def wait(job_id: str, request: JobWait, client: Request) -> Response:
         """Wait, in real time, for the end of a job; answers with the job as it then stands."""
         endpoint, job = controls.find_job(job_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await endpoint.wait(job, None)
+        await controls.waits.until(
+            endpoint.wait(job, None), timeout_ms=request.timeout_ms, receive=client.receive
+        )
         return reply(_view(endpoint, job))
 
 

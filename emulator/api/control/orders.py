@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from emulator.api.control.bodies import (
     CountWait,
@@ -90,11 +89,16 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
             # Who has no key makes none.
             raise ControlError(404, "not_found", f"there is no sink {name[:100]!r}", "see /_emulator/docs")
         sink, body = controls.sinks[name], b""
-        async for part in request.stream():
-            body += part[: _BODY_MAX - len(body)]
+        try:
+            async for part in request.stream():
+                body += part[: _BODY_MAX - len(body)]
+        except ClientDisconnect:
+            # It has not been called, then; nobody reads this.
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
         answer = sink.receive(controls.clock.now_ms(), request.method, dict(request.headers), body)
         if answer.delay_ms:
-            await controls.clock.sleep(answer.delay_ms, "sink's delay")
+            delay = controls.clock.sleep(answer.delay_ms, "sink's delay")
+            await controls.waits.until(delay, receive=request.receive)
         # HTTP allows these no body, and a server that is to send one fails.
         bodiless = answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
         return Response("" if bodiless else answer.body, answer.status)
@@ -124,12 +128,14 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         return _sink_reply(controls, name)
 
     @router.post("/sinks/{name}/wait", response_model=SinkView)
-    async def wait(name: str, request: CountWait, endpoint: str | None = None) -> Response:
+    async def wait(name: str, request: CountWait, client: Request, endpoint: str | None = None) -> Response:
         """Wait, in real time, until a sink has been called so often; answers with what there is then."""
         clock = controls.clock_of(endpoint)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await controls.sinks[name].wait(request.count, clock)
+        await controls.waits.until(
+            controls.sinks[name].wait(request.count, clock),
+            timeout_ms=request.timeout_ms,
+            receive=client.receive,
+        )
         return _sink_reply(controls, name)
 
     @router.delete("/sinks/{name}")
