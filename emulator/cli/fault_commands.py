@@ -19,11 +19,14 @@ from emulator.cli.asking import (
 
 if TYPE_CHECKING:
     pass
+from emulator.cli.help import Command, Commands
 
-fault_commands = typer.Typer(help="Order failures, and lift them.", no_args_is_help=True)
+fault_commands = typer.Typer(
+    cls=Commands, rich_markup_mode=None, help="Order failures, and lift them.", no_args_is_help=True
+)
 
 
-@fault_commands.command("ls")
+@fault_commands.command("ls", cls=Command)
 def faults_list(url: Url = None, as_json: AsJSON = False) -> None:
     """The rules in force, and how often each fired."""
     with running_emulator(url) as emulator:
@@ -35,7 +38,7 @@ def faults_list(url: Url = None, as_json: AsJSON = False) -> None:
         tell(found, as_json, table(("fault", "match", "then", "fired"), rows))
 
 
-@fault_commands.command("add")
+@fault_commands.command("add", cls=Command)
 def faults_add(
     rule: Annotated[str, typer.Argument(help="The rule: JSON, @FILE, or - (docs/faults.md).")],
     url: Url = None,
@@ -47,7 +50,7 @@ def faults_add(
         tell(added, as_json, added["id"])
 
 
-@fault_commands.command("preset")
+@fault_commands.command("preset", cls=Command)
 def faults_preset(
     name: Annotated[str, typer.Argument(help="The preset's name.")],
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="For this endpoint alone.")] = None,
@@ -60,7 +63,7 @@ def faults_preset(
         tell(added, as_json, "\n".join(rule["id"] for rule in added["faults"]))
 
 
-@fault_commands.command("clear")
+@fault_commands.command("clear", cls=Command)
 def faults_clear(
     rule_id: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="Only this one.")] = None,
     url: Url = None,
