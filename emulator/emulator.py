@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import secrets
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ from emulator.history.journal import ENTRIES_KEPT, Journal
 from emulator.history.log_lines import log_event
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
+from emulator.masking import without
+from emulator.s3.store import LocalStore, StoreGone
 from emulator.scenario.faults import Faults
 from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
@@ -28,6 +32,7 @@ from emulator.workers.command import with_module_as_command
 from emulator.workers.launchers import worker_kind
 from emulator.workers.project import project_of
 from emulator.workers.staff import Staff
+from emulator.workers.worker_secrets import WorkerSecrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -67,7 +72,11 @@ class Emulator:
     :param rate_limits: whether production's limits (wire.md 6) are enforced.
     :param rate_limit_scale: multiplies every limit.
     :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
+    :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
+    :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
+    :param code_over_http: whether whoever may use the control API may say what workers run.
+    :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id or a number is out of bounds.
     """
 
@@ -81,7 +90,11 @@ class Emulator:
         rate_limits: bool = True,
         rate_limit_scale: float = 1.0,
         journal_entries: int = ENTRIES_KEPT,
+        s3: bool = False,
         on_event: Callable[[Event], None] | None = None,
+        allow_hosts: Collection[str] = (),
+        code_over_http: bool = False,
+        code_token: str | None = None,
     ) -> None:
         if not rate_limit_scale > 0:
             raise ConfigError(f"rate_limit_scale is {rate_limit_scale}: it must be above 0")
@@ -90,20 +103,31 @@ class Emulator:
         self.faults = Faults()
         #: What has happened.
         self.journal = Journal(journal_entries)
+        #: The local S3 store, where one was asked for.
+        self.store = LocalStore() if s3 else None
         self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}
         self._webhooks = Webhooks(self.journal, self._scenarios)
-        self._access = Access(api_keys, required=auth)
-        self._guard = BrowserGuard()
+        #: What workers that are started here prove themselves by.
+        self.worker_secrets = WorkerSecrets()
+        self._code_token = code_token or secrets.token_urlsafe()
+        self._access = Access(
+            api_keys,
+            self.worker_secrets,
+            required=auth,
+            code_over_http=code_over_http,
+            code_token=self._code_token,
+        )
+        self._guard = BrowserGuard(allow_hosts=allow_hosts)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
         self._queue_watch = QueueWatch(self._endpoints)
-        self._staff = Staff(self._access.any_key)
+        self._staff = Staff(self._access.any_key, self.worker_secrets)
         self._logs = WorkerLogs(self.clock)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
@@ -200,6 +224,7 @@ class Emulator:
             guard=self._guard,
             rate_limits=self._rate_limits,
             controls=Controls(
+                access=self._access,
                 clock=self.clock,
                 reset=self.reset,
                 not_ready=lambda: self._obstacles,
@@ -213,6 +238,7 @@ class Emulator:
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
+                store=self.store,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
@@ -227,16 +253,21 @@ class Emulator:
         """Load the handlers and let jobs run.
 
         :raises HandlerError: a handler cannot be loaded; nothing has been started.
+        :raises ConfigError: the S3 store cannot be started.
         :raises EmulatorError: it has been started before.
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
         try:
+            if self.store is not None:
+                await self.store.start()
             for endpoint in self._endpoints.values():
                 self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
+            if self.store is not None:
+                await self.store.stop()
             raise
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
@@ -305,12 +336,14 @@ class Emulator:
         await self._staff.close()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
+        if self.store is not None:
+            await self.store.stop()
         for clock in self._clocks():
             clock.close()
 
     async def reset(self) -> dict[str, dict[str, int]]:
-        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received and the journal; restart
-        the workers. Clocks get their first modes back; endpoints stay.
+        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received, the objects of
+        the S3 store and the journal; restart the workers. Clocks get their first modes back; endpoints stay.
 
         Returns per endpoint how many jobs and workers there were.
         """
@@ -323,6 +356,9 @@ class Emulator:
         self._logs.clear()
         await self._webhooks.drop()
         self._sinks.clear()
+        if self.store is not None:
+            with suppress(StoreGone):
+                await self.store.clear()
         self._rate_limits.reset()
         for clock in self._clocks():
             clock.restore()
@@ -344,11 +380,9 @@ class Emulator:
         `async with` gives the URL, in the loop in which the emulator was started. A plain `with` starts it
         too, in a thread of its own, and gives an `EmulatorClient`: for plain tests and scripts.
 
-        Off this machine's own addresses the `Host` header is not checked.
-
         :raises ConfigError: the address cannot be bound.
         """
-        return Serving(self, lambda: self._serve(host, port), self._access.any_key)
+        return Serving(self, lambda: self._serve(host, port), self._access.any_key, self._code_token)
 
     @asynccontextmanager
     async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
@@ -407,6 +441,10 @@ class Emulator:
 
     def _on_event(self, endpoint: Endpoint, event: Event) -> None:
         old_news = False
+        if self._access.checks_keys and isinstance(event, WorkerWrote):
+            # Its environment has a key, and what prints an environment is not rare.
+            told = without(event.line.text, self._access.keys)
+            event = replace(event, line=replace(event.line, text=told))
         if isinstance(event, JobMoved):
             if event.job.webhook is not None:
                 self._webhooks.on_job_moved(event.job, endpoint)

@@ -79,7 +79,9 @@ def emulator(pytestconfig: pytest.Config) -> Iterator[EmulatorClient]:
     from emulator.errors import EmulatorError
 
     if url := _option(pytestconfig, "emulator_url"):
-        with EmulatorClient(url) as client:
+        key = os.environ.get("EMULATOR_API_KEY", "").split(maxsplit=1)
+        token = os.environ.get("EMULATOR_CODE_TOKEN")
+        with EmulatorClient(url, api_key=key[0] if key else "local", code_token=token) as client:
             try:
                 # Whether all its endpoints have workers is not for the tests that bring their own.
                 client.control("GET", "/endpoints")

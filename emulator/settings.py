@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emulator.api.auth import is_loopback
 from emulator.core.config import EndpointConfig
 from emulator.core.durations import duration_ms
 from emulator.emulator import DEFAULT_ENDPOINT_ID
@@ -23,6 +24,34 @@ VARIABLE_PREFIX = "EMULATOR_"
 #: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
 WORKER_ENV_PREFIX = "WORKER_ENV_"
 DEFAULT_FILE = Path("emulator.toml")
+#: `exec` gives it to its emulator and to the command: what proves that a handler comes from there.
+CODE_TOKEN_VARIABLE = "EMULATOR_CODE_TOKEN"
+
+
+def given_keys(keys: Iterable[str] | None) -> list[str]:
+    """The API keys that pass.
+
+    :raises ConfigError: one is empty: whoever gives a key wants to be asked for one.
+    """
+    variable = f"{VARIABLE_PREFIX}API_KEY"
+    given = list(keys or ())
+    if not given and os.environ.get(variable) is not None:
+        raise ConfigError(f"{variable} is empty: give it a key, or unset it to let any key pass")
+    if any(not key.strip() for key in given):
+        raise ConfigError("an API key is empty: give it a value, or leave it out to let any key pass")
+    return given
+
+
+def check_exposure(host: str, *, asks_for_key: bool, insecure: bool) -> None:
+    """Refuse to listen beyond this machine without a key, unless that is wanted.
+
+    :raises ConfigError: see above.
+    """
+    if not (asks_for_key or insecure or is_loopback(host)):
+        raise ConfigError(
+            f"--host {host} is reached by other machines, which could read every job and run what they like:"
+            " set a key (--api-key, EMULATOR_API_KEY), or say --insecure if all who reach the port may do so"
+        )
 
 
 def endpoints_of(

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from emulator.api.auth import is_control
 from emulator.api.control import control_router
 from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
@@ -64,6 +65,7 @@ class EmulatorApp(FastAPI):
         )
         self._controls = controls
         self._guard = guard
+        self._access = access
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
         self._described: dict[str, Any] | None = None
@@ -85,9 +87,12 @@ class EmulatorApp(FastAPI):
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if refusal := self._guard.refusal(headers):
+        if refusal := self._guard.refusal(scope["method"], path, headers):
             log.warning("%s %s → 403: %s", scope["method"], path, refusal)
             await self._dispatch.send(_refusal(path, 403, "forbidden", refusal), send)
+        elif is_control(path) and (refusal := self._access.control_refusal(path, headers)):
+            log.warning("%s %s → 401: %s", scope["method"], path, refusal)
+            await self._dispatch.send(_refusal(path, 401, "unauthorized", refusal), send)
         elif reasons := self._not_ready(path):
             await self._dispatch.send(_refusal(path, 503, "not_running", "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
@@ -118,10 +123,6 @@ class EmulatorApp(FastAPI):
         return send_with_headers
 
 
-def _is_control(path: str) -> bool:
-    return path == "/_emulator" or path.startswith("/_emulator/")
-
-
 def _as_json(scope: Scope) -> Scope:
     """The request without its content type: `curl -d '{"by_ms": 1000}'` says that it sends a form."""
     return {**scope, "headers": [header for header in scope["headers"] if header[0] != b"content-type"]}
@@ -129,7 +130,7 @@ def _as_json(scope: Scope) -> Scope:
 
 def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
     """An error in the form of the API that was asked."""
-    if _is_control(path):
+    if is_control(path):
         return Reply(status, ControlError(status, code, detail).body())
     if is_openai_path(path):
         return openai_error(status, detail)
@@ -144,10 +145,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         detail = f"nothing is served at {request.url.path[:200]!r}"
-        detail += "" if _is_control(request.url.path) else ": see /_emulator/docs"
+        detail += "" if is_control(request.url.path) else ": see /_emulator/docs"
     else:
         detail = str(error.detail)
-    if _is_control(request.url.path):
+    if is_control(request.url.path):
         code = "not_found" if error.status_code == 404 else "not_allowed"
         return _control_error(ControlError(error.status_code, code, detail), error.headers)
     return Response(

@@ -54,15 +54,12 @@ class WorkerCall:
         last, _, parameters = last.partition("&")
         self.worker_id, self.job_id = (*ids, last, "")[:2]
         self._appended = dict(parse_qsl(parameters, keep_blank_values=True))
+        #: It comes from a worker that was started here, be it one that should be gone by now.
+        self.is_ours = False
 
     def parameter(self, name: str, default: str = "") -> str:
         """A parameter of the URL."""
         return self._appended.get(name) or self.call.query.get(name, default)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it comes from a worker that was started here, be it one that should be gone by now."""
-        return self.parameter("started") == "here"
 
     async def fields(self) -> dict[str, Any]:
         """The JSON object in the body, whatever its content type says; NaN and Infinity are let through.
@@ -87,6 +84,7 @@ async def answer_worker(
     if len(ids) != id_count:
         return await refused.refuse(call, error_reply(404, f"no such operation: {call.path[:200]!r}"))
     asked = WorkerCall(call, endpoint, ids)
+    asked.is_ours = access.is_ours(asked.worker_id, asked.parameter("secret"))
     if (refusal := _refusal(asked, methods, access)) is not None:
         return await refused.refuse(call, refusal)
     try:
@@ -103,9 +101,8 @@ async def answer_worker(
 
 def _refusal(asked: WorkerCall, methods: tuple[str, ...], access: Access) -> Reply | None:
     """The answer to a call that is not let in."""
-    refusal = access.refusal(asked.call.headers.get(b"authorization"))
-    if refusal and not asked.gateway.is_ours(asked.worker_id):
-        # A worker started here may send another key than it was given (wire.md 7).
+    authorization = asked.call.headers.get(b"authorization")
+    if refusal := access.worker_refusal(asked.worker_id, asked.parameter("secret"), authorization):
         return error_reply(401, refusal)
     if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
         return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from emulator.cli.terminal_text import printable
 from emulator.core.durations import duration_ms
 from emulator.core.job_error import explained
 from emulator.errors import ConfigError, EmulatorError
@@ -85,7 +86,7 @@ def running_emulator(url: str | None, api_key: str | None = None) -> Iterator[Em
         if error.status == UNAUTHORIZED:
             what = "the key is none that passes" if keys else "it takes certain keys alone"
             fail(
-                f"{what} at {address(url)}: give one with --api-key, {VARIABLE_PREFIX}API_KEY or RUNPOD_API_KEY",
+                f"{what} at {address(url)}: give one with --api-key, EMULATOR_API_KEY or RUNPOD_API_KEY",
                 EXIT_FAILED,
             )
         fail(error.detail, EXIT_USAGE if error.status in _WRONG_REQUEST else EXIT_FAILED)
@@ -119,7 +120,7 @@ def is_this_machine(url: str) -> bool:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say what was wrong, and end with this code."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(printable(f"error: {message}"), err=True)
     raise typer.Exit(code)
 
 
@@ -132,7 +133,7 @@ def endpoint_id(emulator: EmulatorClient, given: str | None) -> str:
 
 def tell(document: Any, as_json: bool, text: str) -> None:
     """Print an answer: for a program, or for a person."""
-    typer.echo(json.dumps(document) if as_json else text)
+    typer.echo(json.dumps(document) if as_json else printable(text))
 
 
 def parsed(text: str, place: str) -> Any:

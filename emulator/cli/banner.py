@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
@@ -34,6 +35,11 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         rows.append(("workdir", str(in_folder)))
     if reload and emulator.projects():
         rows.append(("reload", "saved code is taken up at once"))
+    if emulator.store is not None:
+        rows.append(
+            ("s3", f"{emulator.store.url}  bucket {emulator.store.bucket}, in memory; workers have its keys")
+        )
+        rows.append(("", f'"s3Config": {json.dumps(emulator.store.s3_config)}'))
     rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
     table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
     key = "one-of-your-keys" if emulator.checks_keys else "anything"

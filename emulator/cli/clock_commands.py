@@ -56,7 +56,11 @@ def clock_resume(endpoint: OfEndpoint = None, url: Url = None, as_json: AsJSON =
 @clock_commands.command("advance", cls=Command, context_settings={"ignore_unknown_options": True})
 def clock_advance(
     by: Annotated[
-        str, typer.Argument(help="How far: 500ms, 10s, 2h; next: to what is due next; a bare number is ms.")
+        str,
+        typer.Argument(
+            metavar="DURATION|next",
+            help="How far: 500ms, 10s, 2h; next: to what is due next; a bare number is ms.",
+        ),
     ],
     endpoint: OfEndpoint = None,
     url: Url = None,
@@ -70,7 +74,9 @@ def clock_advance(
 @clock_commands.command("until", cls=Command)
 def clock_until(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")],
-    status: Annotated[str, typer.Argument(help="The state it is to get into, e.g. TIMED_OUT.")],
+    status: Annotated[
+        str, typer.Argument(metavar="STATUS", help="The state it is to get into, e.g. TIMED_OUT.")
+    ],
     url: Url = None,
     as_json: AsJSON = False,
 ) -> None:

@@ -40,7 +40,13 @@ def faults_list(url: Url = None, as_json: AsJSON = False) -> None:
 
 @fault_commands.command("add", cls=Command)
 def faults_add(
-    rule: Annotated[str, typer.Argument(help="The rule: JSON, @FILE, or - (docs/faults.md).")],
+    rule: Annotated[
+        str,
+        typer.Argument(
+            metavar="RULE",
+            help='The rule: JSON, @FILE, or -; e.g. {"match": {"operation": "run"}, "then": {"status": 503}}.',
+        ),
+    ],
     url: Url = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -52,8 +58,10 @@ def faults_add(
 
 @fault_commands.command("preset", cls=Command)
 def faults_preset(
-    name: Annotated[str, typer.Argument(help="The preset's name.")],
-    endpoint: Annotated[str | None, typer.Option("--endpoint", help="For this endpoint alone.")] = None,
+    name: Annotated[str, typer.Argument(metavar="PRESET", help="The preset's name.")],
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", metavar="ID", help="For this endpoint alone.")
+    ] = None,
     url: Url = None,
     as_json: AsJSON = False,
 ) -> None:

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 _WIDTH = 80
 #: Where the texts of a list begin, beyond the longest name that is short enough to have one beside it.
 _NAMES_MAX = 30
-#: How types are called that have no name of their own here.
-_TYPES = {
-    "int": "N", "integer": "N", "int range": "N", "integer range": "N", "float": "NUMBER", "str": "TEXT",
-    "text": "TEXT", "path": "PATH", "list[str]": "TEXT",
-}  # fmt: skip
 _OPTIONS = "Options"
 #: Of words behind `--` on the command line, in a context's notes.
 _BEHIND_DASHES = "behind_dashes"
@@ -46,13 +41,13 @@ class Command(TyperCommand):
         formatter.width = min(formatter.width, _WIDTH)
         self.format_usage(ctx, formatter)
         _write_text(formatter, self.help or "")
-        rows = [(_argument(each, ctx), _help(each)) for each in self.params if _is_argument(each)]
+        rows = [(_argument(each), _help(each)) for each in self.params if _is_argument(each)]
         _write_rows(formatter, "Arguments", rows)
         groups: dict[str, list[tuple[str, str]]] = {_OPTIONS: []}
         for each in self.get_params(ctx):
             if each.param_type_name == "option" and not getattr(each, "hidden", False):
                 group = getattr(each, "rich_help_panel", None) or _OPTIONS
-                groups.setdefault(group, []).append((_names(each, ctx), _told(each)))
+                groups.setdefault(group, []).append((_names(each), _told(each)))
         if len(groups[_OPTIONS]) == 1:
             # What all commands have comes last.
             groups[_OPTIONS] = groups.pop(_OPTIONS)
@@ -63,7 +58,7 @@ class Command(TyperCommand):
         """What follows the command's name."""
         pieces = ["[OPTIONS]"]
         for each in filter(_is_argument, self.params):
-            name = _argument(each, ctx)
+            name = _argument(each)
             pieces.append(name if each.required or name.startswith("[") else f"[{name}]")
         return pieces
 
@@ -86,7 +81,7 @@ class Commands(TyperGroup):
         for group, rows in groups.items():
             _write_rows(formatter, group, rows)
         options = [each for each in self.get_params(ctx) if not getattr(each, "hidden", False)]
-        _write_rows(formatter, "Options", [(_names(each, ctx), _help(each)) for each in options])
+        _write_rows(formatter, "Options", [(_names(each), _help(each)) for each in options])
 
 
 def words_before_dashes(ctx: Any, words: int) -> int:
@@ -108,16 +103,16 @@ def _write_rows(formatter: Any, title: str, rows: Iterable[tuple[str, str]]) -> 
             formatter.write_dl(rows, col_max=_NAMES_MAX)
 
 
-def _names(option: Any, ctx: Any) -> str:
+def _names(option: Any) -> str:
     names = ", ".join(sorted(option.opts, key=len))
     if option.secondary_opts:
         names += f" / {option.secondary_opts[0]}"
     if getattr(option, "is_flag", False) or getattr(option, "count", False):
         return names
-    return f"{names} {_metavar(option, ctx)}"
+    return f"{names} {option.metavar or 'VALUE'}"
 
 
-def _argument(argument: Any, ctx: Any) -> str:
+def _argument(argument: Any) -> str:
     return str(argument.metavar or argument.name.upper())
 
 
@@ -127,13 +122,6 @@ def _is_argument(parameter: Any) -> bool:
 
 def _help(parameter: Any) -> str:
     return str(parameter.help or "")
-
-
-def _metavar(parameter: Any, ctx: Any) -> str:
-    if parameter.metavar:
-        return str(parameter.metavar)
-    made = str(parameter.make_metavar(ctx)).strip("[]").removesuffix("]...").strip("[]<>")
-    return _TYPES.get(made.lower().partition(" [")[0], made)
 
 
 def _told(option: Any) -> str:

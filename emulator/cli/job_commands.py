@@ -28,6 +28,7 @@ from emulator.cli.asking import (
     tell,
 )
 from emulator.cli.seeing_through import exit_as, progress_of, see_through, times
+from emulator.cli.terminal_text import printable
 from emulator.core.durations import duration_ms
 
 if TYPE_CHECKING:
@@ -157,10 +158,10 @@ def logs(
         count = 0
         for line in emulator.follow(path) if follow else emulator.control("GET", path)["lines"]:
             count += 1
-            typer.echo(json.dumps(line) if as_json else line["text"])
+            typer.echo(json.dumps(line) if as_json else printable(line["text"]))
         if not count and _is_inline(emulator, workers, of, is_worker=is_worker):
             typer.echo(
-                "note: an inline worker prints where the emulator runs; --worker-kind process keeps the lines",
+                "note: an inline worker prints where the emulator runs; --worker-kind process keeps lines",
                 err=True,
             )
 

@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from emulator.cli.terminal_text import one_entry
+
 log = logging.getLogger("emulator")
 
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -46,7 +48,7 @@ class _TextFormatter(logging.Formatter):
         self._coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+        line = one_entry(super().format(record))
         colour = _COLOURS.get(record.levelno) if self._coloured else None
         return f"{colour}{line}{_RESET}" if colour else line
 

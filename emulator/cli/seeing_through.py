@@ -18,6 +18,7 @@ from emulator.cli.asking import (
     shortened,
     shown_ms,
 )
+from emulator.cli.terminal_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +99,7 @@ def _print_chunks(job: JobClient) -> int:
     """Print the chunks that have come; how many they were."""
     chunks = job.take_chunks(_LOOK_S)
     for chunk in chunks:
-        typer.echo(json.dumps(chunk, ensure_ascii=False))
+        typer.echo(printable(json.dumps(chunk, ensure_ascii=False)))
     sys.stdout.flush()
     return len(chunks)
 
@@ -109,11 +110,12 @@ def _print_end(view: dict[str, Any], as_json: bool, *, silent: bool) -> None:
         typer.echo(json.dumps(view))
         return
     if view["error"] is not None:
-        typer.echo(f"{view['status']}: {readable(view['error'])}", err=True)
+        typer.echo(printable(f"{view['status']}: {readable(view['error'])}"), err=True)
     elif view["status"] != "COMPLETED":
         typer.echo(view["status"], err=True)
     elif not silent:
-        typer.echo(json.dumps(view["output"], indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+        text = json.dumps(view["output"], indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+        typer.echo(printable(text))
     if sys.stderr.isatty():
         typer.echo(f"{view['status']}  {times(view)}".rstrip(), err=True)
 
@@ -145,7 +147,7 @@ class _Stage:
 
     def say(self, told: str) -> None:
         """Print a line."""
-        typer.echo(told, err=True)
+        typer.echo(printable(told), err=True)
 
 
 class _Terminal(_Stage):
@@ -163,10 +165,10 @@ class _Terminal(_Stage):
         parts = [view["status"]]
         if view["status"] == "IN_PROGRESS" and view["output"] is not None:
             parts.append(progress_of(view["output"]))
-        self._status.update(Text("  ".join([*parts, f"{waited_s:.0f} s"])))
+        self._status.update(Text(printable("  ".join([*parts, f"{waited_s:.0f} s"]))))
 
     def say(self, told: str) -> None:
-        self._console.print(told, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(told), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

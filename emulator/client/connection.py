@@ -63,10 +63,13 @@ class InProcess(Protocol):
 class Connection:
     """An emulator's address, and a client that keeps its connections."""
 
-    def __init__(self, url: str, api_key: str, in_process: InProcess | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str, in_process: InProcess | None = None, *, code_token: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self.api_key = api_key
         self._in_process = in_process
+        self._code_token = code_token
         self._clients: list[httpx.Client] = []
         self._http = self.new_http_client(self.url)
 
@@ -109,10 +112,14 @@ class Connection:
         :raises Refused: it refuses.
         :raises EmulatorUnreachable: nothing answers.
         """
-        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters)
+        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters, self._code_header)
         if response.is_success:
             return _json(response)
         raise _refusal(method, path, response)
+
+    @property
+    def _code_header(self) -> dict[str, str]:
+        return {"x-emulator-code-token": self._code_token} if self._code_token else {}
 
     def follow(self, path: str) -> Iterator[Any]:
         """The JSON objects of a stream of server-sent events.
@@ -160,17 +167,28 @@ class Connection:
             client.close()
 
     def _send(
-        self, method: str, path: str, body: object, wait_s: float, parameters: dict[str, object]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        wait_s: float,
+        parameters: dict[str, object],
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: str(value) for name, value in parameters.items() if value is not None}
         try:
             response = self._http.request(
-                method, path, json=body, params=given, timeout=httpx.Timeout(_PATIENCE_S + wait_s)
+                method,
+                path,
+                json=body,
+                params=given,
+                headers=headers,
+                timeout=httpx.Timeout(_PATIENCE_S + wait_s),
             )
         except httpx.ConnectError as error:
             raise EmulatorUnreachable(
-                f"nobody listens at {self.url.partition('://')[2]} (in a container, localhost is the container):"
-                " start an emulator with `runpod-emulator serve`, or say where it is (--url, EMULATOR_URL)"
+                f"nobody listens at {self.url.partition('://')[2]} (in a container, localhost is the"
+                " container): start one with `runpod-emulator serve`, or name it (--url, EMULATOR_URL)"
             ) from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise EmulatorUnreachable(f"{self.url} is no URL of an emulator: {error}") from error

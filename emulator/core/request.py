@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from emulator.core.policy import ExecutionPolicy, checked_ttl
 from emulator.core.request_hints import misspelt_keys, odd_keys
 from emulator.errors import InvalidRequest, MalformedRequest
+from emulator.masking import masked_url
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,5 +123,6 @@ def _checked_webhook(webhook: object) -> str | None:
     except ValueError:
         acceptable = False
     if not acceptable or not webhook.isprintable() or " " in webhook:
-        raise InvalidRequest("webhook", webhook, rule)
+        # Whoever logs the sentence must not tell the receiver's secret.
+        raise InvalidRequest("webhook", masked_url(webhook), rule)
     return webhook

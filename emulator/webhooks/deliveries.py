@@ -16,6 +16,7 @@ from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
 from emulator.history.journal import Entry, EntryKind
 from emulator.history.recent import Recent
+from emulator.masking import masked_body, masked_url
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
 from emulator.webhooks.call import CONNECT_PATIENCE_S, ReceiverCall
@@ -79,8 +80,7 @@ class Delivery:
     @property
     def shown_url(self) -> str:
         """The URL without what may be secret in it: user, password and query."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return masked_url(self.url)
 
     @property
     def delivered(self) -> bool:
@@ -116,7 +116,7 @@ class _AttemptEntry(Entry):
             "url": self._delivery.shown_url,
             "status": self._attempt.status,
             "failure": self._attempt.failure,
-            "body": json.loads(self._delivery.body),
+            "body": masked_body(self._delivery.body),
         }
 
     def line(self) -> str:

@@ -173,6 +173,8 @@ class WorkerEnvironment:
     #: Their PATH, and the folder they run in.
     path: str
     folder: Path
+    #: A worker's secret, by its id.
+    secret_of: Callable[[str], str]
     #: Where a worker may leave files, by its id; None when there is no such place.
     state_folder: Callable[[str], Path | None]
 
@@ -187,7 +189,7 @@ class WorkerEnvironment:
     def variables(self, worker_id: str) -> dict[str, str]:
         """All of a worker's variables. The emulator's own settings are none of its business."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
-        base, query = f"{self.url}/v2/{self.endpoint_id}", "?gpu=none&started=here"
+        base, query = f"{self.url}/v2/{self.endpoint_id}", f"?gpu=none&secret={self.secret_of(worker_id)}"
         checks = {} if self.system_checks else _WITHOUT_CHECKS
         variables = {
             # The SDK's default is DEBUG, a dozen lines a job.

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from emulator import Emulator, EndpointConfig, HandlerError, VirtualClock
-from tests.api.client import KEY, emulated, served
+from tests.api.client import KEY, emulated, secret_of, served
 from tests.api.log_lines import log_lines
 from tests.limits import PATIENCE_S
 
@@ -266,7 +266,8 @@ async def test_a_worker_that_is_leaving_is_not_hurried_and_goes_when_its_job_is_
             await client.clock.settle()
         while (await client.workers()).get("initializing"):
             await client.clock.settle()
-        asking = await client.begin("GET", f"/job-take/{worker_id}?started=here&job_in_progress=1")
+        secret = secret_of(client, worker_id)
+        asking = await client.begin("GET", f"/job-take/{worker_id}?secret={secret}&job_in_progress=1")
         await client.clock.advance(500)
         assert not asking.done()
         (project / "go").touch()

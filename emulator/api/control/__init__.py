@@ -12,6 +12,7 @@ from emulator.api.control.endpoints import add_endpoints
 from emulator.api.control.history import add_history
 from emulator.api.control.jobs import add_jobs
 from emulator.api.control.orders import add_orders
+from emulator.api.control.s3 import add_s3
 from emulator.api.control.time import add_time
 from emulator.api.control.workers import add_workers
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ControlErrorBody},
+    401: {"model": ControlErrorBody},
+    403: {"model": ControlErrorBody},
     404: {"model": ControlErrorBody},
 }
 
@@ -28,6 +31,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 def control_router(controls: Controls) -> APIRouter:
     """The routes of the control API. Calls that change something answer once the change is visible."""
     router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
-    for add in (add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history):
+    parts = (add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history, add_s3)
+    for add in parts:
         add(router, controls)
     return router

@@ -46,6 +46,25 @@ class NotReady(_Control):
     reasons: list[str]
 
 
+class StoredObject(_Control):
+    """An object in the S3 store; its size in bytes."""
+
+    bucket: str
+    key: str
+    size: int
+    content_type: str
+    last_modified: str
+
+
+class StoreView(_Control):
+    """The S3 store, and what is in it."""
+
+    endpoint_url: str
+    bucket: str
+    pid: int | None
+    objects: list[StoredObject]
+
+
 class TimerView(_Control):
     """A timer: when, what it is for, and the id of the job or worker that it is about."""
 

@@ -11,12 +11,14 @@ from emulator.core.json_text import encode
 from emulator.errors import EmulatorError, EndpointNotFound, JobNotFound
 
 if TYPE_CHECKING:
+    from emulator.api.auth import Access
     from emulator.clock.clock import Clock
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
     from emulator.history.journal import Journal
     from emulator.history.worker_logs import WorkerLogs
+    from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
     from emulator.scenario.scenario import Scenario
     from emulator.webhooks.deliveries import Webhooks
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 class Controls:
     """What the control API can do to the emulator."""
 
+    #: Who may do what.
+    access: Access
     clock: Clock
     #: Forgets all jobs and restarts the workers; returns per endpoint how many there were.
     reset: Callable[[], Awaitable[dict[str, dict[str, int]]]]
@@ -46,6 +50,8 @@ class Controls:
     faults: Faults
     sinks: Sinks
     webhooks: Webhooks
+    #: The local S3 store; None where none was asked for.
+    store: LocalStore | None
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.
     create_endpoint: Callable[..., Awaitable[Endpoint]]
     remove_endpoint: Callable[[str], Awaitable[None]]

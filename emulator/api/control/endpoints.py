@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from emulator.api.control.bodies import (
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("emulator.api")
 
+#: The settings that say what workers run.
+_CODE = ("handler", "command", "workdir", "python", "worker_env", "worker_args")
+
 
 def add_endpoints(router: APIRouter, controls: Controls) -> None:
     """`/endpoints` and `/endpoints/{id}/stubs`."""
@@ -47,9 +50,16 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         return _view(controls, controls.endpoint(endpoint_id))
 
     @router.put("/endpoints/{endpoint_id}")
-    async def create(endpoint_id: str, settings: EndpointSettings) -> EndpointView:
-        """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go."""
+    async def create(endpoint_id: str, settings: EndpointSettings, request: Request) -> EndpointView:
+        """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go.
+
+        What workers run can be set by those alone who may say so (docs/security.md).
+        """
         fields = settings.model_dump(exclude_unset=True)
+        if any(fields.get(name) for name in _CODE) and (
+            refusal := controls.access.code_refusal(dict(request.scope["headers"]))
+        ):
+            raise ControlError(403, "forbidden", refusal, "see docs/security.md")
         clock = fields.pop("clock", None)
         if fields.get("handler") is None and not fields.get("command"):
             fields.pop("worker_kind", None)

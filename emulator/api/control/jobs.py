@@ -15,6 +15,7 @@ from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.core.job import JobStatus
 from emulator.core.waiting import wait_of
 from emulator.history.journal import timeline
+from emulator.masking import masked_url, masked_value
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
@@ -77,7 +78,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "status": job.status,
             "error": job.error,
             "retries": job.retries,
-            "webhook": job.webhook,
+            "webhook": None if job.webhook is None else masked_url(job.webhook),
             "worker_id": job.worker_id,
             "submitted_ms": job.submitted_ms,
             "started_ms": job.started_ms,
@@ -88,7 +89,7 @@ def _view(endpoint: Endpoint, job: Job) -> bytes:
             "waiting_for": None if wait is None else wait.told,
             "waits_endlessly": wait is not None and wait.endless,
         },
-        input=json_of(lambda: job.input),
+        input=json_of(lambda: masked_value(job.input)),
         policy=json_of(lambda: json.loads(job.body).get("policy")),
         output=b"null" if job.output_json is None else job.output_json,
     )

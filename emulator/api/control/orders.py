@@ -71,6 +71,9 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
 
     @router.api_route("/sink/{name}", methods=_ANY_METHOD, include_in_schema=False)
     async def receive(name: str, request: Request) -> Response:
+        if controls.access.checks_keys and name not in controls.sinks:
+            # Who has no key makes none.
+            raise ControlError(404, "not_found", f"there is no sink {name[:100]!r}", "see /_emulator/docs")
         sink, body = controls.sinks[name], b""
         async for part in request.stream():
             body += part[: _BODY_MAX - len(body)]
