@@ -93,7 +93,7 @@ def as_options(message: str) -> str:
         if unit:
             # The bounds that follow are in it, too.
             message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
-    return re.sub(r"^(clock|python|workdir) is ", r"--\1 is ", message)
+    return message
 
 
 def configured_keys() -> list[str]:

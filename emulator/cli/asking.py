@@ -82,16 +82,15 @@ def running_emulator(url: str | None, api_key: str | None = None) -> Iterator[Em
         fail(str(error), EXIT_UNREACHABLE)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)
-    except CallRefused as error:
+    except (CallRefused, Refused) as error:
         if error.status == UNAUTHORIZED:
             what = "the key is none that passes" if keys else "it takes certain keys alone"
             fail(
                 f"{what} at {address(url)}: give one with --api-key, EMULATOR_API_KEY or RUNPOD_API_KEY",
                 EXIT_FAILED,
             )
-        fail(error.detail, EXIT_USAGE if error.status in _WRONG_REQUEST else EXIT_FAILED)
-    except Refused as error:
-        fail(str(error), EXIT_USAGE if error.status in _WRONG_REQUEST else EXIT_FAILED)
+        message = error.detail if isinstance(error, CallRefused) else str(error)
+        fail(message, EXIT_USAGE if error.status in _WRONG_REQUEST else EXIT_FAILED)
     except EmulatorError as error:
         fail(str(error), EXIT_FAILED)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from emulator.cli.asking import (
+    ApiKey,
     AsJSON,
     OfEndpoint,
     Url,
@@ -24,9 +25,11 @@ clock_commands = typer.Typer(
 
 
 @clock_commands.command("show", cls=Command)
-def clock_show(endpoint: OfEndpoint = None, url: Url = None, as_json: AsJSON = False) -> None:
+def clock_show(
+    endpoint: OfEndpoint = None, url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False
+) -> None:
     """The time, how it runs, and what it will bring."""
-    _clock(url, as_json, "GET", "", None, endpoint)
+    _clock(url, api_key, as_json, "GET", "", None, endpoint)
 
 
 @clock_commands.command("mode", cls=Command)
@@ -34,22 +37,27 @@ def clock_mode(
     mode: Annotated[str, typer.Argument(metavar="real|frozen|auto|scaled:N", help="How time is to run.")],
     endpoint: OfEndpoint = None,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Let time run as real time, stand still, skip, or run faster."""
-    _clock(url, as_json, "PUT", "", {"mode": mode}, endpoint)
+    _clock(url, api_key, as_json, "PUT", "", {"mode": mode}, endpoint)
 
 
 @clock_commands.command("freeze", cls=Command)
-def clock_freeze(endpoint: OfEndpoint = None, url: Url = None, as_json: AsJSON = False) -> None:
+def clock_freeze(
+    endpoint: OfEndpoint = None, url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False
+) -> None:
     """Stop time."""
-    _clock(url, as_json, "POST", "/freeze", None, endpoint)
+    _clock(url, api_key, as_json, "POST", "/freeze", None, endpoint)
 
 
 @clock_commands.command("resume", cls=Command)
-def clock_resume(endpoint: OfEndpoint = None, url: Url = None, as_json: AsJSON = False) -> None:
+def clock_resume(
+    endpoint: OfEndpoint = None, url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False
+) -> None:
     """Let time run again."""
-    _clock(url, as_json, "POST", "/resume", None, endpoint)
+    _clock(url, api_key, as_json, "POST", "/resume", None, endpoint)
 
 
 # -5s is to be told that it is no duration, and not that it is no option.
@@ -64,11 +72,12 @@ def clock_advance(
     ],
     endpoint: OfEndpoint = None,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Move time forward, and see what that brings about."""
     body = {"to_next": True} if by == "next" else {"by_ms": duration(by)}
-    _clock(url, as_json, "POST", "/advance", body, endpoint)
+    _clock(url, api_key, as_json, "POST", "/advance", body, endpoint)
 
 
 @clock_commands.command("until", cls=Command)
@@ -78,16 +87,25 @@ def clock_until(
         str, typer.Argument(metavar="STATUS", help="The state it is to get into, e.g. TIMED_OUT.")
     ],
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Move time forward until a job is in a state."""
-    _clock(url, as_json, "POST", "/advance", {"until": {"job": job_id, "status": status.upper()}}, None)
+    _clock(
+        url, api_key, as_json, "POST", "/advance", {"until": {"job": job_id, "status": status.upper()}}, None
+    )
 
 
 def _clock(
-    url: str | None, as_json: bool, method: str, path: str, body: object, endpoint: str | None
+    url: str | None,
+    api_key: str | None,
+    as_json: bool,
+    method: str,
+    path: str,
+    body: object,
+    endpoint: str | None,
 ) -> None:
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         state = emulator.control(method, f"/clock{path}", body, **given(endpoint=endpoint))
         now = datetime.fromtimestamp(state["now_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         lines = [f"{state['mode']}, {now} UTC, {state['pending']} timers pending"]

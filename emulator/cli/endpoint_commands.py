@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from emulator.cli.asking import (
+    UNAUTHORIZED,
     ApiKey,
     AsJSON,
     EndpointId,
@@ -34,9 +35,9 @@ def health(
         tell(counts, as_json, "\n".join([f"endpoint {name}", *lines, *obstacles]))
 
 
-def workers(url: Url = None, as_json: AsJSON = False) -> None:
+def workers(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> None:
     """The workers, and what each is at."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         found = emulator.control("GET", "/workers")
         rows = [
             (each["id"], each["endpoint"], each["kind"], each["state"],
@@ -56,9 +57,9 @@ def purge(
         tell({"removed": removed}, as_json, f"{removed} {'job' if removed == 1 else 'jobs'} removed")
 
 
-def reset(url: Url = None, as_json: AsJSON = False) -> None:
+def reset(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> None:
     """Forget all jobs, webhooks, stubs, faults, sinks and the journal."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         counts = emulator.control("POST", "/reset")
         forgotten = sum(each["jobs"] for each in counts["reset"].values())
         tell(counts, as_json, f"{forgotten} {'job' if forgotten == 1 else 'jobs'} forgotten")
@@ -69,7 +70,7 @@ def env(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> Non
 
     For a shell: eval "$(runpod-emulator env)"
     """
-    from emulator.client import CallRefused
+    from emulator.client import CallRefused, Refused
 
     with running_emulator(url, api_key) as emulator:
         variables = {
@@ -79,7 +80,9 @@ def env(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> Non
         }
         try:
             emulator.endpoint(endpoint_id(emulator, None)).health()
-        except CallRefused:
+        except (CallRefused, Refused) as error:
+            if error.status != UNAUTHORIZED:
+                raise
             del variables["RUNPOD_API_KEY"]
             typer.echo(
                 "note: this emulator takes certain keys alone, and none of them is known here: give one with"

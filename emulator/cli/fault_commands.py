@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.cli.asking import (
+    ApiKey,
     AsJSON,
     Url,
     given,
@@ -27,9 +28,9 @@ fault_commands = typer.Typer(
 
 
 @fault_commands.command("ls", cls=Command)
-def faults_list(url: Url = None, as_json: AsJSON = False) -> None:
+def faults_list(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> None:
     """The rules in force, and how often each fired."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         found = emulator.control("GET", "/faults")
         rows = [
             (rule["id"], json.dumps(rule["match"]), json.dumps(rule["then"]), str(rule["fired"]))
@@ -44,14 +45,16 @@ def faults_add(
         str,
         typer.Argument(
             metavar="RULE",
-            help='The rule: JSON, @FILE, or -; e.g. {"match": {"operation": "run"}, "then": {"status": 503}}.',
+            help="The rule: JSON, @FILE, or -, for example"
+            ' {"match": {"operation": "run"}, "then": {"status": 503}}.',
         ),
     ],
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Order a fault."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         added = emulator.control("POST", "/faults", read_input(rule))
         tell(added, as_json, added["id"])
 
@@ -63,10 +66,11 @@ def faults_preset(
         str | None, typer.Option("--endpoint", metavar="ID", help="For this endpoint alone.")
     ] = None,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Order all faults of a preset."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         added = emulator.control("POST", f"/faults/presets/{name}", **given(endpoint=endpoint))
         tell(added, as_json, "\n".join(rule["id"] for rule in added["faults"]))
 
@@ -75,10 +79,11 @@ def faults_preset(
 def faults_clear(
     rule_id: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="Only this one.")] = None,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """Lift a fault, or all."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         lifted = emulator.control("DELETE", f"/faults/{rule_id}" if rule_id else "/faults")
         tell(lifted, as_json, f"{lifted['deleted']} lifted")
 

@@ -94,9 +94,9 @@ def invoke(
         typer.Option(
             "--worker-kind",
             metavar="inline|process",
-            help="inline: in this process, at once, no SDK needed. process: in a process of its own, a script with"
-            " the real SDK as in production (its start alone takes 1.5 s). Default: process for a script and"
-            " with --python, else inline.",
+            help="inline: in this process, at once, no SDK needed. process: in a process of its own, a script"
+            " with the real SDK as in production, whose start alone takes 1.5 s. Default: process for a"
+            " script and with --python, else inline.",
         ),
     ] = None,
     command: Annotated[

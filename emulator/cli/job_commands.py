@@ -87,16 +87,17 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its output.")] = False,
     timeout: Timeout = "10m",
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """A job as it stands, and how it got there."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         job = found_job(emulator, job_id)
         if wait:
             see_through(job, duration_ms(timeout, "s") / 1000, as_json)
             return
         view = job.view
-        lines = [f"{view['status']}  {job.id}  {times(view)}".rstrip(), *job.timeline, *_told(view)]
+        lines = [f"{view['status']}  {job.id}", *job.timeline, *_told(view)]
         tell(view, as_json, "\n".join(lines))
         exit_as(view["status"])
 
@@ -108,10 +109,11 @@ def jobs(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.")] = 20,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """The newest jobs."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         wanted = given(endpoint=endpoint, status=only and only.upper().replace("-", "_"))
         found = emulator.control("GET", "/jobs", limit=str(limit), **wanted)
         # On a terminal no line is to be longer than it is wide.
@@ -148,10 +150,11 @@ def logs(
     of: Annotated[str, typer.Argument(metavar="JOB|WORKER", help="The id of a job or a worker.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it has ended.")] = False,
     url: Url = None,
+    api_key: ApiKey = None,
     as_json: AsJSON = False,
 ) -> None:
     """What a worker wrote, or workers about a job."""
-    with running_emulator(url) as emulator:
+    with running_emulator(url, api_key) as emulator:
         workers = emulator.control("GET", "/workers")["workers"]
         is_worker = any(worker["id"] == of for worker in workers)
         path = f"/workers/{of}/logs" if is_worker else f"/jobs/{found_job(emulator, of).id}/logs"
@@ -174,6 +177,8 @@ def _is_inline(emulator: EmulatorClient, workers: list[dict[str, Any]], of: str,
 def _told(view: dict[str, Any]) -> list[str]:
     """What a job waits for, how far it is, and what came of it."""
     told = [f"waiting: {view['waiting_for']}"] if view["waiting_for"] else []
+    if spent := times(view):
+        told.append(spent)
     if view["error"] is not None:
         told.append(f"error: {readable(view['error'])}")
     if view["output"] is not None and view["status"] == "IN_PROGRESS":

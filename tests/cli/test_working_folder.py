@@ -169,7 +169,7 @@ def test_a_wrong_folder_stops_the_start_with_one_sentence(tmp_path, arguments, s
     )
     (tmp_path / "none.toml").write_text("[endpoints.a]\nworkdir = 'none'\nhandler = 'handler.py'\n")
     ended = run(tmp_path, "serve", "--port", "0", *arguments)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert sentence.replace("{}", str(tmp_path)) in ended.stderr
     assert "Traceback" not in ended.stderr
 
