@@ -181,11 +181,12 @@ class Dispatch:
     async def _answer(
         self, call: Call, endpoint_id: str, operation: Operation | None, path_length: int
     ) -> Reply | StreamedReply:
-        if refusal := self._access.refusal(call.headers.get(b"authorization")):
-            return error_reply(401, refusal)
+        # Production says whether there is such an endpoint before it asks for a key (wire.md 1).
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
             return self._no_such_endpoint(endpoint_id)
+        if refusal := self._access.refusal(call.headers.get(b"authorization")):
+            return error_reply(401, refusal)
         if operation is None or not (operation.any_path or path_length == 1 + operation.names_job):
             return error_reply(404, f"no such operation: {call.path[:200]!r}: {_what_there_is(call.path)}")
         if call.method not in operation.methods:

@@ -123,7 +123,7 @@ async def job_take_batch(asked: WorkerCall) -> Reply:
     # A number of any length is one; Python reads no more than some thousand digits.
     digits = size.lstrip("0")[:10] if size.isascii() and size.isdigit() else "1"
     limit = min(int(digits or "0"), _BATCH_MAX)
-    jobs = await _take(asked, max(limit, 1))
+    jobs = await _take(asked, max(limit, 1), by_batch=True)
     return Reply(200, b"[" + b",".join(map(_job_text, jobs)) + b"]") if jobs else Reply(204, b"")
 
 
@@ -204,7 +204,7 @@ WORKER_CALLS: dict[str, tuple[Callable[[WorkerCall], Awaitable[Reply]], int, tup
 }
 
 
-async def _take(asked: WorkerCall, limit: int) -> list[Job]:
+async def _take(asked: WorkerCall, limit: int, *, by_batch: bool = False) -> list[Job]:
     gateway, worker_id = asked.gateway, asked.worker_id
     if not asked.is_ours:
         gateway.meet(worker_id)
@@ -213,14 +213,16 @@ async def _take(asked: WorkerCall, limit: int) -> list[Job]:
         raise WorkerGone
     with gateway.contact(worker_id):
         # A job must not be answered to a worker that has just hung up.
-        return await asked.call.while_connected(_taken(asked, limit), listen_after_s=0)
+        return await asked.call.while_connected(_taken(asked, limit, by_batch=by_batch), listen_after_s=0)
 
 
-async def _taken(asked: WorkerCall, limit: int) -> list[Job]:
+async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
     """Jobs for the worker; they go back to the queue if it hangs up as they come."""
     gateway, worker_id = asked.gateway, asked.worker_id
     holds_nothing = asked.parameter("job_in_progress") == "0"
-    jobs = await gateway.take(worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing)
+    jobs = await gateway.take(
+        worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing, by_batch=by_batch
+    )
     try:
         for _ in range(_ROUNDS_TO_HANG_UP):
             await next_round()

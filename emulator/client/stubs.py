@@ -57,6 +57,14 @@ class StubClient:
         """Such jobs fail with `error` after `delay` (on the clock: ms, `"2s"`, a timedelta)."""
         return self._define({"fails": error, "delay_ms": in_ms(delay)})
 
+    def says(self, text: str, *, delay: Duration = 0) -> StubClient:
+        """Such calls of an OpenAI route are answered with `text`, in the form that the route has.
+
+        A call that asks for a stream gets it word by word, spread over `delay` (ms on the clock, or a
+        timedelta). Jobs that are no OpenAI calls have the text as output, and its words as chunks.
+        """
+        return self._define({"says": text, "delay_ms": in_ms(delay)})
+
     def times(self, count: int) -> StubClient:
         """It is good for so many jobs; those after them are for the next stub that matches.
 

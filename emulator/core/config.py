@@ -12,8 +12,8 @@ from typing import Any
 
 from emulator.core.bounds import TIME_MAX_MS, WORKERS_MAX, shown_number
 from emulator.core.policy import (
-    EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
+    EXECUTION_TIMEOUT_MIN_MS,
     TTL_DEFAULT_MS,
     TTL_MAX_MS,
     TTL_MIN_MS,
@@ -125,10 +125,10 @@ class EndpointConfig:
             raise ConfigError(
                 f"workers_min is {self.workers_min}, above workers_max {self.workers_max}: raise workers_max"
             )
-        if not EXECUTION_TIMEOUT_ABOVE_MS < self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
+        if not EXECUTION_TIMEOUT_MIN_MS <= self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
             raise ConfigError(
-                f"execution_timeout_ms is {shown_number(self.execution_timeout_ms)}: it must be more than"
-                f" {EXECUTION_TIMEOUT_ABOVE_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
+                f"execution_timeout_ms is {shown_number(self.execution_timeout_ms)}: it must be at least"
+                f" {EXECUTION_TIMEOUT_MIN_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
             )
 
     def _check_texts(self) -> None:

@@ -120,8 +120,9 @@ class Endpoint:
         if request.empty_input:
             self.life.notice(
                 "warning",
-                "the input is {}: production's worker never receives such a job, so it ends FAILED"
-                f" '{ERROR_LOST_TWICE}'; send at least one key",
+                "the input is {}: as in production, the SDK in a worker drops such a job, so it ends FAILED"
+                f" '{ERROR_LOST_TWICE}'; where a worker takes several at a time, its handler gets a job"
+                " without 'input'. Send at least one key",
                 job,
             )
         self.life.enqueue(job)

@@ -41,11 +41,18 @@ class Gateway:
         self._pool = endpoint.pool
 
     async def take(
-        self, worker_id: str, *, limit: int = 1, hold_ms: int | None = None, holds_nothing: bool = False
+        self,
+        worker_id: str,
+        *,
+        limit: int = 1,
+        hold_ms: int | None = None,
+        holds_nothing: bool = False,
+        by_batch: bool = False,
     ) -> list[Job]:
         """Up to `limit` jobs; waits for the first up to `hold_ms` (None: as long as it takes).
 
         `holds_nothing` is the worker's word that it has no job in progress: one that it should have is lost.
+        `by_batch` is whether the SDK would have asked for a batch.
 
         :raises WorkerGone: the worker is unknown or going away.
         """
@@ -54,6 +61,7 @@ class Gateway:
             return []
         worker = self._pool.checked_in(worker_id)
         worker.takes += 1
+        worker.by_batch = by_batch
         if worker.paused:
             return await self._endpoint.takers.wait(worker, limit, hold_ms)
         if holds_nothing and worker.busy:
@@ -70,13 +78,17 @@ class Gateway:
                 self._pool.occupied(worker)
                 return beside
             is_parked = self._pool.parked(worker_id) is not None
-            return await self.take(worker_id, limit=limit, hold_ms=hold_ms) if is_parked else []
+            return (
+                await self.take(worker_id, limit=limit, hold_ms=hold_ms, by_batch=by_batch)
+                if is_parked
+                else []
+            )
         jobs = [job for job in given if worker.jobs.get(job.id) is job]
         for job in given:
             # Cancelled before the worker woke up: it need not be told to stop.
             self.let_go(worker_id, job.id)
         if not jobs:
-            return await self.take(worker_id, limit=limit, hold_ms=hold_ms)
+            return await self.take(worker_id, limit=limit, hold_ms=hold_ms, by_batch=by_batch)
         if len(jobs) < limit and not worker.retiring:
             # Others have come since the first woke the worker.
             jobs += self._life.deliver(worker, limit - len(jobs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.policy import POLICY_KEYS
+from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS, EXECUTION_TIMEOUT_MIN_MS, POLICY_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,9 +24,10 @@ _BESIDE_INPUT = frozenset({"webhook", "policy", "s3Config", "executionTimeout", 
 
 
 def misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence for each key that is nearly one that has a meaning."""
+    """A sentence for each key that is nearly one that has a meaning, or whose value is not as documented."""
     policy = fields.get("policy")
     return (
+        *_undocumented(policy),
         *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
         *_suggestions(
             "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
@@ -37,6 +38,17 @@ def misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def odd_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence for each key that may be meant as it is, and yet does not do what many expect of it."""
     return (*_handed_on(fields), *_inside_input(fields))
+
+
+def _undocumented(policy: Any) -> Iterator[str]:
+    timeout_ms = policy.get("executionTimeout") if isinstance(policy, dict) else None
+    if timeout_ms == EXECUTION_TIMEOUT_MIN_MS:
+        yield f"policy.executionTimeout is {timeout_ms}: production takes it, its documents ask for more"
+    elif timeout_ms is not None and timeout_ms > EXECUTION_TIMEOUT_MAX_MS:
+        yield (
+            f"policy.executionTimeout is {timeout_ms}: production takes it, its documents allow at most"
+            f" {EXECUTION_TIMEOUT_MAX_MS} (7 days)"
+        )
 
 
 def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterator[str]:

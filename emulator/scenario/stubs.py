@@ -28,6 +28,8 @@ class Stub:
     #: As JSON text.
     output_json: bytes = b"null"
     error: str | None = None
+    #: In place of output and chunks: a text, in the form of the route that was asked.
+    says: str | None = None
     #: Each as JSON text.
     chunks: list[bytes] = field(default_factory=list)
     progress: list[bytes] = field(default_factory=list)

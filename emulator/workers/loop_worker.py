@@ -47,7 +47,7 @@ class LoopWorker(InlineWorker):
     async def _lane(self, number: int) -> None:
         yielded_s = real_seconds()
         while self._is_wanted(number):
-            for job in await self._gateway.take(self._id):
+            for job in await self._gateway.take(self._id, by_batch=self._concurrency > 1):
                 await self._run(job)
             if real_seconds() - yielded_s > _HOLDS_LOOP_S:
                 # Neither a take from a long queue nor a quick handler ever waits.

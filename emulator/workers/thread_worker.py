@@ -111,7 +111,9 @@ class ThreadWorker(InlineWorker):
         while True:
             self._ask_concurrency_modifier()
             limit = _BATCH if self._quick_calls >= _QUICK_CALLS else 1
-            jobs = await self._gateway.take(self._id, limit=max(limit, self._concurrency))
+            jobs = await self._gateway.take(
+                self._id, limit=max(limit, self._concurrency), by_batch=self._concurrency > 1
+            )
             with self._clock.activity(HANDLER_PATIENCE_S):
                 await self._run_in_order(jobs)
 

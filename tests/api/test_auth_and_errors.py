@@ -132,6 +132,17 @@ async def test_a_key_is_neither_logged_nor_shown(caplog):
 # 404 and 405
 
 
+@pytest.mark.parametrize("value", [None, "", "Bearer wrong"])
+async def test_whether_there_is_such_an_endpoint_is_said_before_a_key_is_asked_for(value):
+    async with emulated(options=keyed("right")) as client:
+        client.http.headers.pop("authorization")
+        headers = {} if value is None else {"authorization": value}
+        response = await client.http.post("/v2/other/run", json={"input": 1}, headers=headers)
+        assert error_of(response, 404, "Not Found").startswith("endpoint not found: 'other'")
+        response = await client.http.post("/v2/ep/nothing", headers=headers)
+        assert error_of(response, 401, "Unauthorized")
+
+
 @pytest.mark.parametrize("path", ["/run", "/status/x", "/nothing", ""])
 async def test_an_unknown_endpoint_is_not_found_and_the_known_are_named(path):
     emulator = Emulator({"images": None, "text": None}, clock=VirtualClock())
@@ -188,14 +199,14 @@ async def test_a_wrong_method_is_refused_and_the_right_ones_are_named(prefix, pa
             assert detail == f"{method} is not allowed here: use {OPERATIONS[path]}"
 
 
-async def test_the_key_is_checked_before_the_path_and_the_path_before_the_method():
+async def test_the_endpoint_is_checked_before_the_key_then_the_path_then_the_method():
     async with emulated(options=keyed("right")) as client:
 
         async def status(method, path, key):
             response = await client.http.request(method, path, headers={"authorization": key})
             return response.status_code
 
-        assert await status("DELETE", "/v2/other/run", "wrong") == 401
+        assert await status("DELETE", "/v2/other/run", "wrong") == 404
         assert await status("DELETE", "/v2/ep/nothing", "wrong") == 401
         assert await status("DELETE", "/v2/ep/run", "wrong") == 401
         assert await status("DELETE", "/v2/other/run", "right") == 404
