@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from emulator.cli.terminal_text import printable
+from emulator.cli.terminal_text import printable, short_ids
 from emulator.core.durations import duration_ms
 from emulator.core.job_error import explained
 from emulator.errors import ConfigError, EmulatorError
@@ -30,8 +29,7 @@ EXIT_UNREACHABLE = 3
 EXIT_TIMED_OUT = 4
 UNAUTHORIZED = 401
 
-#: The end of a job's id, which a person need not see.
-_UUID = re.compile(r"([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-\w+)?")
+#: No shorter beginning of a job's id is looked for.
 _PREFIX_MIN = 4
 _CONNECTION = "Which emulator"
 Url = Annotated[
@@ -166,14 +164,9 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def short_id(job_id: str) -> str:
-    """As much of a job's id as tells it from others; the commands take it for the whole."""
-    return _UUID.sub(r"\1", job_id)
-
-
 def shown_id(job_id: str) -> str:
     """A job's id: short for a person, whole for a program that reads what is printed."""
-    return short_id(job_id) if sys.stdout.isatty() else job_id
+    return short_ids(job_id) if sys.stdout.isatty() else job_id
 
 
 def found_job(emulator: EmulatorClient, given: str) -> JobClient:

@@ -18,7 +18,7 @@ from emulator.cli.asking import (
     shortened,
     shown_ms,
 )
-from emulator.cli.terminal_text import printable
+from emulator.cli.terminal_text import printable, short_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ class _Terminal(_Stage):
         self._status.update(Text(printable("  ".join([*parts, f"{waited_s:.0f} s"]))))
 
     def say(self, told: str) -> None:
-        self._console.print(printable(told), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(short_ids(printable(told)), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

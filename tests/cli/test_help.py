@@ -63,7 +63,10 @@ def folder(tmp_path):
             "b.py is the handler of no endpoint: each --endpoint has its",
         ),
         (["a.py:handler", "-m", "b"], "there is a module (b) and a.py:handler: give one of them"),
-        (["--execution-timeout", "1s"], "--execution-timeout is 1000 ms: it must be at least 5000 ms"),
+        (
+            ["--execution-timeout", "1s"],
+            "--execution-timeout is 1000 ms: it must be at least 5000 and at most",
+        ),
     ],
 )
 def test_what_would_be_dropped_silently_is_refused(folder, arguments, sentence):

@@ -191,7 +191,10 @@ def refused(folder, *arguments, **variables):
         (["--clock", "scaled:nan"], "clock is 'scaled:nan': it must be real, frozen, auto or scaled:N"),
         (["--idle-timeout", "soon"], "'soon' is not a duration: write 500ms, 2s, 10m or 1h"),
         (["--cold-start", "-1s"], "'-1s' is not a duration"),
-        (["--execution-timeout", "4s"], "--execution-timeout is 4000 ms: it must be at least 5000 ms"),
+        (
+            ["--execution-timeout", "4s"],
+            "--execution-timeout is 4000 ms: it must be at least 5000 and at most",
+        ),
         (["--workers-min", "4"], "--workers-min is 4, above --workers-max 3: raise --workers-max"),
         (["--workers-max", "-1"], "--workers-max is -1: it must be from 0 to 1000"),
         (["--scaler-value", "0"], "--scaler-value is 0: it must be"),
