@@ -17,8 +17,10 @@ from emulator.core.endpoint import Endpoint
 from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
+from emulator.history.event_feed import EventFeed
 from emulator.history.journal import ENTRIES_KEPT, Journal
 from emulator.history.log_lines import log_event
+from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
 from emulator.masking import without
@@ -102,13 +104,16 @@ class Emulator:
         #: The faults that are ordered; none at first.
         self.faults = Faults()
         #: What has happened.
-        self.journal = Journal(journal_entries)
+        self._feed = EventFeed(self.clock)
+        self.journal = Journal(journal_entries, self._feed)
         #: The local S3 store, where one was asked for.
         self.store = LocalStore() if s3 else None
         self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}
+        #: The figures of each.
+        self._measures: dict[Endpoint, Measures] = {}
         self._webhooks = Webhooks(self.journal, self._scenarios)
         #: What workers that are started here prove themselves by.
         self.worker_secrets = WorkerSecrets()
@@ -128,7 +133,7 @@ class Emulator:
         }
         self._queue_watch = QueueWatch(self._endpoints)
         self._staff = Staff(self._access.any_key, self.worker_secrets)
-        self._logs = WorkerLogs(self.clock)
+        self._logs = WorkerLogs(self.clock, self._feed)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
@@ -235,6 +240,8 @@ class Emulator:
                 process_id=self._process_id,
                 logs=self._logs,
                 journal=self.journal,
+                feed=self._feed,
+                measures=self._measures,
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
@@ -323,7 +330,7 @@ class Emulator:
         self._forget_endpoint(endpoint)
 
     def _forget_endpoint(self, endpoint: Endpoint) -> None:
-        del self._scenarios[endpoint]
+        del self._scenarios[endpoint], self._measures[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:
             endpoint.clock.close()
@@ -363,6 +370,8 @@ class Emulator:
         for clock in self._clocks():
             clock.restore()
         self.journal.clear()
+        self._measures.update({endpoint: Measures(endpoint) for endpoint in self._measures})
+        self._feed.add("reset", lambda: {"reset": counts})
         return counts
 
     async def __aenter__(self) -> Self:
@@ -401,6 +410,7 @@ class Emulator:
         finally:
             self._url = None
             self._logs.release()
+            self._feed.release()
             await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
             self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
@@ -436,6 +446,7 @@ class Emulator:
 
         endpoint = Endpoint(endpoint_id, config, clock, emit)
         self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
+        self._measures[endpoint] = Measures(endpoint)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 
@@ -457,6 +468,8 @@ class Emulator:
         else:
             self._logs.notify()
             self.journal.on_event(event)
+            if (measures := self._measures.get(endpoint)) is not None:
+                measures.on_event(event)
         endpoint.clock.nudge()
         log_event(event, old_news=old_news)
         if self._listener is not None:

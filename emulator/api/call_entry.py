@@ -85,6 +85,17 @@ class CallEntry(Entry):
             },
         }
 
+    def news(self) -> dict[str, Any]:
+        """The call without its headers and bodies."""
+        return {
+            **self.outline(),
+            "operation": self.operation,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "duration_ms": round(self.duration_ms, 3),
+        }
+
     def line(self) -> str:
         """Method, path and status."""
         status = "no answer" if self.status is None else self.status

@@ -14,6 +14,7 @@ from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
 from emulator.core.status_body import status_body
+from emulator.core.worker import WorkerState
 from emulator.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ async def requests(call: Call, endpoint: Endpoint) -> Reply:
     )
 
 
+async def metrics(_call: Call, endpoint: Endpoint) -> Reply:
+    """How many workers are in each state, and which wait for a job."""
+    counts = {state.value: count for state, count in endpoint.pool.counts().items()}
+    ready = [worker.id for worker in endpoint.pool if worker.state is WorkerState.IDLE]
+    return Reply(
+        200, encode({"workers": dict(sorted({**counts, "ready": len(ready)}.items())), "readyWorkers": ready})
+    )
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Operation:
     """One operation: how it is asked for, and how often it may be."""
@@ -134,6 +144,7 @@ OPERATIONS: dict[str, Operation] = {
     "retry": Operation(answer=retry, methods=("POST",), names_job=True),
     "purge-queue": Operation(answer=purge_queue, methods=("POST",), limit=rate_limits.PURGE_QUEUE),
     "health": Operation(answer=health, methods=("GET",)),
+    "metrics": Operation(answer=metrics, methods=("GET",)),
     "requests": Operation(answer=requests, methods=("GET",), limit=rate_limits.REQUESTS),
     "openai": Operation(answer=door.answer, methods=("GET", "POST"), any_path=True, limit=rate_limits.OPENAI),
 }

@@ -122,6 +122,14 @@ class EndpointHealth(_Wire):
     workers: WorkerCounts
 
 
+class WorkerMetrics(_Wire):
+    """The workers of an endpoint (wire.md 4)."""
+
+    workers: WorkerCounts
+    #: The ids of those that wait for a job.
+    ready_workers: list[str]
+
+
 class ListedJob(JobBody):
     """A job in the list of an endpoint's requests."""
 

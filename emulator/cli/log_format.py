@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from emulator.cli.log_writer import LogWriter
 from emulator.cli.terminal_text import one_entry, short_ids
 
 log = logging.getLogger("emulator")
@@ -30,9 +31,11 @@ class LogFormat(StrEnum):
     """For a program: one JSON object a line."""
 
 
-def configure_logging(log_format: LogFormat, level: str) -> None:
-    """Write the emulator's log to standard error; for the command line, never for library use."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure_logging(log_format: LogFormat, level: str, handler: logging.Handler | None = None) -> None:
+    """Write the emulator's log to standard error, or to what `handler` writes to; for the command line, never
+    for library use.
+    """
+    handler = logging.StreamHandler(sys.stderr) if handler is None else handler
     handler.setFormatter(_JSONFormatter() if log_format is LogFormat.JSON else _TextFormatter())
     log.handlers[:] = [handler]
     log.propagate = False
@@ -44,9 +47,24 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     uvicorn_log.setLevel(logging.WARNING)
 
 
+def flush_log() -> None:
+    """Have all that was logged be written, before something else is, or the process ends."""
+    for handler in log.handlers:
+        handler.flush()
+
+
+def log_of_server() -> logging.Handler:
+    """Writes to standard error without ever holding the server up."""
+    try:
+        return LogWriter(sys.stderr.fileno())
+    except (OSError, ValueError):
+        # Somebody has put something in its place that is no file.
+        return logging.StreamHandler(sys.stderr)
+
+
 class _TextFormatter(logging.Formatter):
-    """`12:00:01.204 WARNING message`. On a terminal coloured, and short, so that what a handler has printed is
-    what one sees.
+    """`12:00:01.204 WARNING message`. On a terminal coloured, and short, so that one sees what handlers have
+    printed.
     """
 
     def __init__(self) -> None:

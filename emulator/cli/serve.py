@@ -6,10 +6,8 @@ import asyncio
 import gc
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +16,9 @@ import typer
 from emulator.cli.asking import EXIT_FAILED, EXIT_USAGE
 from emulator.cli.banner import banner
 from emulator.cli.help import words_before_dashes
-from emulator.cli.log_format import LogFormat, configure_logging, log
+from emulator.cli.log_format import LogFormat, configure_logging, flush_log, log, log_of_server
 from emulator.cli.reload import reloading
+from emulator.cli.stop_signals import on_stop_signals
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.durations import duration_ms
@@ -27,6 +26,7 @@ from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.errors import ClockError, ConfigError, EmulatorError
 from emulator.history.journal import ENTRIES_KEPT
+from emulator.serving.loop_watch import LoopWatch
 from emulator.settings import (
     CODE_TOKEN_VARIABLE,
     VARIABLE_PREFIX,
@@ -239,7 +239,7 @@ def serve(
     Every option can be set by a variable (EMULATOR_PORT=9000) and in emulator.toml (port = 9000); an
     option beats a variable, a variable beats the file.
     """
-    configure_logging(log_format, log_level)
+    configure_logging(log_format, log_level, log_of_server())
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
     for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL", CODE_TOKEN_VARIABLE]):
         log.warning(warning)
@@ -310,9 +310,11 @@ def serve(
             reload = sys.stderr.isatty() if reload is None else reload
             runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
     except (ConfigError, ClockError, HandlerError) as error:
+        flush_log()
         typer.echo(f"error: {as_options(str(error))}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
     except EmulatorError as error:
+        flush_log()
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
 
@@ -348,7 +350,8 @@ def _nearness(context: typer.Context, name: str) -> int:
 
 async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None) -> None:
     stop = asyncio.Event()
-    _on_stop_signals(stop.set)
+    on_stop_signals(stop.set)
+    watch = LoopWatch()
     async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
@@ -359,34 +362,13 @@ async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, work
         sys.stdout.flush()
         await stop.wait()
         log.info("stopping")
+    watch.end()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left and (await asyncio.wait(left, timeout=_LAST_PATIENCE_S))[1]:
         # A handler that ignores its cancellation would keep the process alive for ever.
         sys.stdout.flush()
-        sys.stderr.flush()
+        flush_log()
         os._exit(0)
-
-
-def _on_stop_signals(stop: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if sys.platform == "win32":
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-        else:
-            loop.add_signal_handler(number, stop)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget_stop_signals)
-
-
-def _forget_stop_signals() -> None:
-    """A child that a handler forks is no emulator: what it is sent must not reach the loop of its parent, and
-    ends it as any process.
-    """
-    # It may have been forked by another thread, which is its main thread now.
-    with suppress(ValueError):
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -5,6 +5,7 @@ What becomes of a job is in `job_life`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -77,6 +78,15 @@ class Endpoint:
         """The handler's code has changed, and no worker can run it: start none before it is reloaded."""
         self.pool.hold(reason)
 
+    def configure(self, **changes: Any) -> None:
+        """Change settings (`EndpointConfig`) while it runs: for jobs that come, and for all workers.
+
+        :raises ConfigError: a value is out of bounds; nothing has changed.
+        """
+        self.config = replace(self.config, **changes)
+        self.default_policy = self.config.default_policy
+        self.life.configure(self.config)
+
     def release_waiters(self) -> None:
         """Answer everyone who waits, be it for a job to end or to come."""
         self.pool.release_polls()
@@ -127,6 +137,17 @@ class Endpoint:
             )
         self.life.enqueue(job)
         return job
+
+    def run_again(self, job: Job, body: bytes | None = None) -> Job:
+        """Submit a job's request once more, or another (`body`, as the client of /run sends it) in its place.
+
+        :raises MalformedRequest: the body is no JSON object, or has no `input`.
+        :raises InvalidRequest: a field breaks a rule of wire.md 2.
+        """
+        request = JobRequest.parse(
+            job.body if body is None else body, self.default_policy, sync=job.sync, again_of=job.id
+        )
+        return self.submit(request)
 
     def get(self, job_id: str) -> Job:
         """The job with this id.
@@ -234,6 +255,21 @@ class Endpoint:
             "workers": dict(sorted({**workers, "ready": workers["idle"]}.items())),
         }
 
+    @property
+    def job_count(self) -> int:
+        """How many jobs are kept, those that timed out among them."""
+        return len(self._store) + len(self.life.timed_out)
+
+    def newest_jobs(self) -> Iterator[Job]:
+        """All jobs that are kept, and those that timed out, which clients no longer find; the last submitted
+        first.
+        """
+        jobs = self._store.newest_first()
+        if not (gone := self.life.timed_out):
+            return jobs
+        newest = sorted(gone.values(), key=_newest, reverse=True)
+        return merge(jobs, newest, key=_newest, reverse=True)
+
     def list_jobs(
         self, *, offset: int, limit: int, status: JobStatus | None = None, with_timed_out: bool = False
     ) -> tuple[list[Job], int]:
@@ -241,11 +277,8 @@ class Endpoint:
 
         `with_timed_out`: with those that timed out, which clients no longer find.
         """
-        jobs = self._store.newest_first()
-        total = len(self._store)
-        if with_timed_out and (gone := self.life.timed_out):
-            newest = sorted(gone.values(), key=_newest, reverse=True)
-            jobs, total = merge(jobs, newest, key=_newest, reverse=True), total + len(gone)
+        jobs = self.newest_jobs() if with_timed_out else self._store.newest_first()
+        total = self.job_count if with_timed_out else len(self._store)
         if status is None:
             return list(islice(jobs, offset, offset + limit)), total
         matching = [job for job in jobs if job.status is status]

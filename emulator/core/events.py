@@ -79,6 +79,19 @@ class WorkerWrote:
 
 
 @dataclass(slots=True)
+class JobOutput:
+    """A job has sent a part of its output before its end: a chunk of its stream, or its progress."""
+
+    endpoint_id: str
+    job_id: str
+    worker_id: str | None
+    form: Literal["chunk", "progress"]
+    #: JSON text.
+    output_json: bytes
+    at_ms: int
+
+
+@dataclass(slots=True)
 class FaultFired:
     """A fault that was ordered has struck."""
 
@@ -91,7 +104,7 @@ class FaultFired:
     worker_id: str | None = None
 
 
-Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote | FaultFired
+Event: TypeAlias = JobMoved | JobOutput | WorkerMoved | Notice | WorkerWrote | FaultFired
 Listener: TypeAlias = Callable[[Event], None]
 
 

@@ -121,7 +121,7 @@ class Gateway:
         job = self._held(worker_id, job_id, "progress update")
         if job is None:
             return False
-        job.output_json = progress_json
+        self._life.show_progress(job, progress_json)
         return True
 
     def finish(self, worker_id: str, job_id: str, result: JobResult) -> bool:
@@ -331,10 +331,12 @@ class Gateway:
         worker = self._pool.get(worker_id)
         job = None if worker is None else worker.jobs.get(job_id)
         if job is None or job.status is not JobStatus.IN_PROGRESS:
-            self._life.notice(
-                "info", f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
-                worker_id=worker_id,
-            )  # fmt: skip
+            if self._life.late_pieces.is_news(worker_id, job_id, what):
+                self._life.notice(
+                    "info",
+                    f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
+                    worker_id=worker_id,
+                )
             return None
         return job
 

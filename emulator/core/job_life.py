@@ -10,9 +10,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.advice import Advice
-from emulator.core.events import JobMoved, Notice, WorkerWrote
+from emulator.core.events import JobMoved, JobOutput, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
+from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
 from emulator.core.scaling import ScalerType
@@ -56,6 +57,7 @@ class JobLife:
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
         self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit)
+        self.late_pieces = LatePieces()
         #: Asked where something may interfere with what is to happen.
         self.interference = NO_INTERFERENCE
         #: How many have ended in each state, been queued again, and are with a worker.
@@ -66,6 +68,11 @@ class JobLife:
         self.timed_out: dict[str, Job] = {}
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Go by other settings from now on."""
+        self._config = config
+        self.pool.configure(config)
 
     def forget_counts(self) -> None:
         """Start counting anew."""
@@ -133,6 +140,11 @@ class JobLife:
         if not self.pool.crash(worker, reason):
             self.lose_worker(worker, reason)
 
+    def resume_worker(self, worker: Worker) -> None:
+        """Give a worker jobs again that was paused, or a machine that was throttled."""
+        self.pool.resume(worker)
+        self._dispatch()
+
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
         del worker.jobs[job.id]
@@ -160,7 +172,15 @@ class JobLife:
         if job.chunks is None:
             job.chunks = deque()
         job.chunks.append(chunk)
+        self._emit(JobOutput(self._endpoint_id, job.id, job.worker_id, "chunk", chunk, self._clock.now_ms()))
         job.wake_chunk_readers()
+
+    def show_progress(self, job: Job, progress: bytes) -> None:
+        """What /status shows as output (JSON text) until the job ends."""
+        job.output_json = progress
+        self._emit(
+            JobOutput(self._endpoint_id, job.id, job.worker_id, "progress", progress, self._clock.now_ms())
+        )
 
     def lose(self, job: Job, reason: str) -> None:
         """A job's worker is lost: queue it once more, the second time it has failed (wire.md 3)."""

@@ -88,6 +88,19 @@ class WorkerPool:
         self._launcher = None
         return held
 
+    def configure(self, config: EndpointConfig) -> None:
+        """Go by other settings from now on: workers that are wanted start, those above the most there may be
+        go as they come free.
+        """
+        self._config = config
+        self._queue_delay.configure(config)
+        self._idleness.configure(config, self)
+        ours = [worker for worker in self if not worker.external and not worker.retiring]
+        # Those without a job go first.
+        for worker in sorted(ours, key=lambda each: not each.busy)[: max(0, len(ours) - config.workers_max)]:
+            self.stop(worker, f"workersMax is {config.workers_max} now")
+        self.adjust()
+
     def release_polls(self) -> None:
         """Answer the workers that wait, with nothing."""
         for worker in [*self, *self._parked.values()]:
@@ -181,6 +194,36 @@ class WorkerPool:
         """A worker is to be given no more jobs; it goes once it holds none."""
         worker.retiring = reason
         self._takers.dismiss(worker)
+
+    def stop(self, worker: Worker, reason: str) -> None:
+        """A worker is to go: now, or once it holds no job."""
+        self.retire(worker, reason)
+        if not worker.busy:
+            self.end(worker, reason)
+            self.adjust()
+
+    def pause(self, worker: Worker, reason: str) -> None:
+        """Give a worker no more jobs, though it may ask; what it holds goes on."""
+        worker.paused = reason
+        self._takers.hold(worker)
+
+    def resume(self, worker: Worker) -> None:
+        """Give a worker a machine again, and jobs once they are dispatched (`JobLife.resume_worker`)."""
+        if worker.state is WorkerState.THROTTLED:
+            self._clock.cancel(worker.restart_timer)
+            self._launch_late(worker)
+        worker.paused = ""
+        self._takers.unhold(worker)
+
+    def throttle(self, worker: Worker, reason: str) -> Worker:
+        """Take a worker's machine away; it must be ours, and hold no job. Another stands in its place,
+        returned here, which gets a machine by `resume`.
+        """
+        self.end(worker, reason)
+        throttled = Worker(new_worker_id(), self._clock.now_ms())
+        self._add(throttled, "")
+        self._set_state(throttled, WorkerState.THROTTLED, reason)
+        return throttled
 
     def crashed(self, worker: Worker, reason: str) -> None:
         """A worker is dead: start it again after a delay that grows with each crash in a row.

@@ -29,6 +29,8 @@ class JobRequest:
     sync: bool = False
     #: `{"input": {}}`, which production's worker never receives.
     empty_input: bool = False
+    #: The id of the job that it repeats.
+    again_of: str | None = None
     #: What is probably a mistake in it, a sentence each.
     warnings: tuple[str, ...] = ()
     #: What may be meant, and yet does not do what many expect; to be said once.
@@ -36,7 +38,13 @@ class JobRequest:
 
     @classmethod
     def parse(
-        cls, body: bytes, defaults: ExecutionPolicy, *, sync: bool = False, ttl: object = None
+        cls,
+        body: bytes,
+        defaults: ExecutionPolicy,
+        *,
+        sync: bool = False,
+        ttl: object = None,
+        again_of: str | None = None,
     ) -> JobRequest:
         """Check a request body; `ttl` is the one given on the URL, which `policy.ttl` overrides.
 
@@ -55,9 +63,10 @@ class JobRequest:
         return cls(
             body=body,
             policy=policy,
-            webhook=_checked_webhook(fields.get("webhook")),
+            webhook=checked_webhook(fields.get("webhook")),
             sync=sync,
             empty_input=fields["input"] == {},
+            again_of=again_of,
             warnings=misspelt_keys(fields) if len(fields) > 1 else (),
             hints=odd_keys(fields),
         )
@@ -111,7 +120,11 @@ def _finite(number: str) -> float:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _checked_webhook(webhook: object) -> str | None:
+def checked_webhook(webhook: object) -> str | None:
+    """A webhook's URL; None for none.
+
+    :raises InvalidRequest: it is no URL that can be called.
+    """
     if webhook is None or webhook == "":
         return None
     rule = "must be a URL like https://example.com/hook (http or https)"

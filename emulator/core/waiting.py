@@ -115,6 +115,9 @@ def _for_a_start(endpoint: Endpoint, job: Job) -> Wait:
     if starting := _first(pool, WorkerState.INITIALIZING):
         return _until(clock, starting.restart_timer, Cause.COLD_START, _cold_start(endpoint, starting))
     if throttled := _first(pool, WorkerState.THROTTLED):
+        if throttled.restart_timer is None:
+            told = f"worker {throttled.id} is throttled: {throttled.reason}"
+            return Wait(Cause.THROTTLED, told, endless=True)
         told = f"worker {throttled.id} is throttled, as was ordered (throttled_ms)"
         return _until(clock, throttled.restart_timer, Cause.THROTTLED, told)
     if crashed := _first(pool, WorkerState.UNHEALTHY):

@@ -5,6 +5,7 @@ Entries are made where things happen; here they are numbered, bounded, found and
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,8 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from emulator.clock.wakeup import Wakeup
-from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved
+from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved
 from emulator.core.job_error import explained
+from emulator.history.job_brief import JobBrief
 from emulator.history.recent import Recent
 from emulator.scenario.matching import matches
 
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
     from emulator.clock.clock import Clock
     from emulator.core.events import Event
+    from emulator.history.event_feed import EventFeed
 
 #: Of each kind, so that a busy worker's calls do not push out the client's.
 ENTRIES_KEPT = 1_000
 _BYTES_KEPT = 8 * 1024 * 1024
+#: Of a chunk or of progress, bytes.
+OUTPUT_KEPT = 64 * 1024
 
 
 class EntryKind(StrEnum):
@@ -37,6 +42,8 @@ class EntryKind(StrEnum):
     """A worker's call (wire.md 7); pings and polls that brought nothing are left out."""
     JOB = "job"
     """A job's transition, or a notice about it."""
+    OUTPUT = "output"
+    """A chunk of a job's stream, or its progress."""
     WEBHOOK = "webhook"
     """One attempt to call a webhook."""
     FAULT = "fault"
@@ -87,6 +94,10 @@ class Entry(ABC):
     def as_json(self) -> dict[str, Any]:
         """All of it, as JSON."""
         return {**self.outline(), **self.details()}
+
+    def news(self) -> dict[str, Any]:
+        """What of it is told to those who follow events, as JSON: nothing large."""
+        return self.as_json()
 
     def outline(self) -> dict[str, Any]:
         """What all kinds have, as JSON."""
@@ -143,26 +154,69 @@ class _EventEntry(Entry):
 class _Transition(Entry):
     """A job changed its state: what /status would have said then."""
 
-    __slots__ = (
-        "_before",
-        "_delay_ms",
-        "_error",
-        "_execution_ms",
-        "_job_id",
-        "_retries",
-        "_to",
-        "_worker_id",
-    )
+    __slots__ = ("_before", "brief")
 
     kind = EntryKind.JOB
 
     def __init__(self, event: JobMoved) -> None:
         super().__init__(event.endpoint_id, event.at_ms)
-        job = event.job
-        self._before, self._to = event.before, job.status
-        self._job_id, self._worker_id = job.id, job.worker_id
-        self._delay_ms, self._execution_ms = job.delay_ms, job.execution_ms
-        self._error, self._retries = job.error, job.retries
+        self._before = event.before
+        self.brief = JobBrief(event.endpoint_id, event.job)
+
+    @property
+    def job_id(self) -> str | None:
+        return self.brief.id
+
+    @property
+    def worker_id(self) -> str | None:
+        return self.brief.worker_id
+
+    @property
+    def size(self) -> int:
+        return 500 + len(self.brief.error or "")
+
+    def details(self) -> dict[str, Any]:
+        brief = self.brief
+        return {
+            "from": self._before,
+            "to": brief.status,
+            "delay_ms": brief.delay_ms,
+            "execution_ms": brief.execution_ms,
+            "error": brief.error,
+            "retries": brief.retries,
+        }
+
+    def news(self) -> dict[str, Any]:
+        return {**self.outline(), "from": self._before, "job": self.brief.as_json()}
+
+    def line(self) -> str:
+        brief = self.brief
+        parts = [brief.status if self._before is None else f"{self._before} → {brief.status}"]
+        if brief.worker_id is not None:
+            parts.append(f"worker {brief.worker_id}")
+        if brief.execution_ms is not None:
+            parts.append(f"executed for {brief.execution_ms} ms")
+        elif brief.delay_ms is not None:
+            parts.append(f"waited {brief.delay_ms} ms")
+        if brief.error is not None:
+            headline, _ = explained(brief.error)
+            parts.append(headline if len(headline) < 500 else f"{headline[:500]}…")
+        return ", ".join(parts)
+
+
+class _Output(Entry):
+    """A chunk of a job's stream, or its progress."""
+
+    __slots__ = ("_form", "_job_id", "_size", "_text", "_worker_id")
+
+    kind = EntryKind.OUTPUT
+
+    def __init__(self, event: JobOutput) -> None:
+        super().__init__(event.endpoint_id, event.at_ms)
+        self._form = event.form
+        self._job_id, self._worker_id = event.job_id, event.worker_id
+        self._size = len(event.output_json)
+        self._text = event.output_json if self._size <= OUTPUT_KEPT else event.output_json[:OUTPUT_KEPT]
 
     @property
     def job_id(self) -> str | None:
@@ -174,30 +228,16 @@ class _Transition(Entry):
 
     @property
     def size(self) -> int:
-        return 300 + len(self._error or "")
+        return 300 + len(self._text)
 
     def details(self) -> dict[str, Any]:
-        return {
-            "from": self._before,
-            "to": self._to,
-            "delay_ms": self._delay_ms,
-            "execution_ms": self._execution_ms,
-            "error": self._error,
-            "retries": self._retries,
-        }
+        if self._size > len(self._text):
+            cut = self._text.decode("utf-8", "ignore")
+            return {"form": self._form, "output": cut, "size": self._size, "truncated": True}
+        return {"form": self._form, "output": json.loads(self._text), "size": self._size}
 
     def line(self) -> str:
-        parts = [self._to if self._before is None else f"{self._before} → {self._to}"]
-        if self._worker_id is not None:
-            parts.append(f"worker {self._worker_id}")
-        if self._execution_ms is not None:
-            parts.append(f"executed for {self._execution_ms} ms")
-        elif self._delay_ms is not None:
-            parts.append(f"waited {self._delay_ms} ms")
-        if self._error is not None:
-            headline, _ = explained(self._error)
-            parts.append(headline if len(headline) < 500 else f"{headline[:500]}…")
-        return ", ".join(parts)
+        return f"{self._form}, {self._size} bytes"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -226,8 +266,9 @@ class EntryFilter:
 class Journal:
     """The newest `limit` entries of each kind, and at most 8 MiB of each; a limit of 0 keeps nothing."""
 
-    def __init__(self, limit: int = ENTRIES_KEPT) -> None:
+    def __init__(self, limit: int = ENTRIES_KEPT, feed: EventFeed | None = None) -> None:
         self.limit = limit
+        self._feed = feed
         self._recent = {kind: Recent[Entry](limit, _BYTES_KEPT) for kind in EntryKind}
         self._last_number = 0
         self._changed = Wakeup()
@@ -236,6 +277,8 @@ class Journal:
         """Keep an entry."""
         if not self.limit:
             return
+        if self._feed is not None:
+            self._feed.add(entry.kind, entry.news, entry.size)
         self._last_number += 1
         entry.number = self._last_number
         self._recent[entry.kind].add(entry, entry.size)
@@ -247,6 +290,8 @@ class Journal:
             return
         if isinstance(event, JobMoved):
             self.add(_Transition(event))
+        elif isinstance(event, JobOutput):
+            self.add(_Output(event))
         elif isinstance(event, FaultFired):
             self.add(
                 _EventEntry(
@@ -293,13 +338,3 @@ class Journal:
             return reversed(self._recent[kind])
         entries = [entry for kept in self._recent.values() for entry in kept]
         return iter(sorted(entries, key=lambda entry: -entry.number))
-
-
-def timeline(journal: Journal, job_id: str) -> list[str]:
-    """What happened to a job, a line each, with the time (ms) since the first."""
-    entries = [
-        entry
-        for entry in journal.find(EntryFilter(job_id=job_id))
-        if entry.kind in (EntryKind.JOB, EntryKind.FAULT, EntryKind.WEBHOOK)
-    ]
-    return [f"{entry.at_ms - entries[0].at_ms:>8} ms  {entry.line()}" for entry in entries]

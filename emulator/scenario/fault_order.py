@@ -25,7 +25,9 @@ class FaultMatch(Order):
     """What a rule is for; what is left out may be anything."""
 
     endpoint: _Id | None = None
-    operation: str | None = Field(None, description=f"A call: one of {', '.join(CALLS)}.")
+    operation: Annotated[str | None, must("must be the name of a call")] = Field(
+        None, description=f"A call: one of {', '.join(CALLS)}."
+    )
     input: Any = Field(None, description="What the job's input must be like (docs/testing.md).")
 
     @field_validator("operation")

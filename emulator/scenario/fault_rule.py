@@ -47,7 +47,7 @@ EFFECTS: dict[str, Point] = {
 #: What `match.operation` may name: the operations (wire.md 2 to 4), and the workers' calls (wire.md 7).
 CALLS = (
     "run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "openai", "health",
-    "requests",
+    "metrics", "requests",
     "job-take", "job-take-batch", "job-stop", "job-stream", "job-done", "ping",
 )  # fmt: skip
 

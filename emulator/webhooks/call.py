@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,10 +15,22 @@ if TYPE_CHECKING:
 
 #: Real seconds after which a call that was given up while it connected is over at the latest.
 CONNECT_PATIENCE_S = 30.0
+#: Of an answer's body, bytes; and real seconds that it gets to come.
+_ANSWER_KEPT = 4 * 1024
+_ANSWER_PATIENCE_S = 0.5
 _CONNECTS = "connection.connect_tcp.started"
 _CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
 _SENDS = "http11.send_request_headers.started"
 _ANSWERED = "http11.receive_response_headers.complete"
+
+
+@dataclass(slots=True, frozen=True)
+class Answered:
+    """What a call brought: the status, what was wrong, and how the body begins."""
+
+    status: int | None
+    failure: str | None
+    body: str = ""
 
 
 class GivenUp(Exception):
@@ -61,11 +75,12 @@ class ReceiverCall:
         """Call back once nothing of it is left."""
         self.task.add_done_callback(lambda _: callback())
 
-    async def _post(self, client: httpx.AsyncClient, url: str, body: bytes) -> int:
-        # The answer's body is of no interest, however long it is.
+    async def _post(self, client: httpx.AsyncClient, url: str, body: bytes) -> Answered:
         following: dict[str, Any] = {"trace": self._follow}
         async with client.stream("POST", url, content=body, extensions=following) as response:
-            return response.status_code
+            status = response.status_code
+            acknowledged = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+            return Answered(status, None if acknowledged else f"status {status}", await _beginning(response))
 
     async def _follow(self, event: str, info: Mapping[str, Any]) -> None:
         """Hear how far the client has got."""
@@ -78,7 +93,21 @@ class ReceiverCall:
             raise GivenUp
 
 
-def _heard(task: asyncio.Task[int]) -> None:
+def _heard(task: asyncio.Task[Answered]) -> None:
     """Its failure is known, be it that nobody asks for it."""
     with suppress(asyncio.CancelledError):
         task.exception()
+
+
+async def _beginning(response: httpx.Response) -> str:
+    """How the answer's body begins. It is for people to look at: the status alone counts, so a body that does
+    not come is none.
+    """
+    body = b""
+    with suppress(Exception):
+        async with asyncio.timeout(_ANSWER_PATIENCE_S):
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) >= _ANSWER_KEPT:
+                    break
+    return body[:_ANSWER_KEPT].decode("utf-8", "replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from emulator.history.recent import Recent
 from emulator.masking import masked_body, masked_url
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
-from emulator.webhooks.call import CONNECT_PATIENCE_S, ReceiverCall
+from emulator.webhooks.call import CONNECT_PATIENCE_S, Answered, ReceiverCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,11 +51,14 @@ _BYTES_KEPT = 32 * 1024 * 1024
 
 @dataclass(slots=True, frozen=True)
 class Attempt:
-    """One call of a webhook: when (ms since the epoch), what was answered, what was wrong with it."""
+    """One call of a webhook: from when to when (ms since the epoch), what was answered, what was wrong."""
 
     at_ms: int
     status: int | None
     failure: str | None
+    began_ms: int
+    #: How the answer's body begins.
+    answer: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +120,18 @@ class _AttemptEntry(Entry):
             "url": self._delivery.shown_url,
             "status": self._attempt.status,
             "failure": self._attempt.failure,
+            "began_ms": self._attempt.began_ms,
             "body": masked_body(self._delivery.body),
+        }
+
+    def news(self) -> dict[str, Any]:
+        return {
+            **self.outline(),
+            "delivery": self._delivery.number,
+            "attempt": self._number,
+            "url": self._delivery.shown_url,
+            "status": self._attempt.status,
+            "failure": self._attempt.failure,
         }
 
     def line(self) -> str:
@@ -139,6 +154,8 @@ class Webhooks:
         self._calls: set[ReceiverCall] = set()
         self._deliveries = Recent[Delivery](_DELIVERIES_KEPT, _BYTES_KEPT)
         self._made = 0
+        #: By endpoint, how many calls were answered with each status, or `failed` without one.
+        self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._client: httpx.AsyncClient | None = None
         self._client_made: asyncio.Lock | None = None
         self._closing = False
@@ -159,12 +176,13 @@ class Webhooks:
             return
         self._send(endpoint, job.id, job.webhook, body)
 
-    def redeliver(self, number: int) -> Delivery | None:
-        """Send a delivery's body once more, as a new delivery; None when it is not known."""
-        for delivery in self._deliveries:
-            if delivery.number == number:
-                return self._send(delivery.endpoint, delivery.job_id, delivery.url, delivery.body)
-        return None
+    def get(self, number: int) -> Delivery | None:
+        """A delivery that is still remembered."""
+        return next((each for each in self._deliveries if each.number == number), None)
+
+    def redeliver(self, delivery: Delivery, url: str | None = None) -> Delivery:
+        """Send a delivery's body once more, as a new delivery, to where it went or to another URL."""
+        return self._send(delivery.endpoint, delivery.job_id, url or delivery.url, delivery.body)
 
     async def drop(self, endpoint: Endpoint | None = None) -> None:
         """Drop everything that is under way, and forget what was: of one endpoint, or of all."""
@@ -217,7 +235,8 @@ class Webhooks:
                 delivery.job_id,
                 exc_info=error,
             )
-            self._note(delivery, None, f"a bug of the emulator: {type(error).__name__}", None)
+            failure = f"a bug of the emulator: {type(error).__name__}"
+            self._note(delivery, Answered(None, failure), delivery.endpoint.clock.now_ms(), None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         clock = delivery.endpoint.clock
@@ -249,7 +268,7 @@ class Webhooks:
             await delivery.endpoint.clock.sleep(rule.value, "ordered webhook delay", delivery.job_id)
         if rule is not None and rule.value == "refuse":
             refusal = "ConnectError: ordered: the connection is refused"
-            self._note(delivery, None, refusal, rule)
+            self._note(delivery, Answered(None, refusal), delivery.endpoint.clock.now_ms(), rule)
             return refusal
         failure = await self._call(client, receiver, delivery, rule)
         if failure is None and rule is not None and rule.value == "duplicate":
@@ -265,6 +284,7 @@ class Webhooks:
     ) -> str | None:
         """Call the receiver once; returns what was wrong with its answer, None when it acknowledged."""
         clock = delivery.endpoint.clock
+        began_ms = clock.now_ms()
         await receiver.acquire()
         call = ReceiverCall(client, delivery.url, delivery.body)
         call.when_over(receiver.release)
@@ -278,8 +298,9 @@ class Webhooks:
         finally:
             self._calling.discard(delivery)
             clock.cancel(timer)
-        status, failure = _outcome(call.task)
-        self._note(delivery, status, failure, rule)
+        answered = _outcome(call.task)
+        status, failure = answered.status, answered.failure
+        self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
             log.info(
                 "webhook of job %s, attempt %d: %s → 200",
@@ -292,11 +313,11 @@ class Webhooks:
             )  # fmt: skip
         return failure
 
-    def _note(
-        self, delivery: Delivery, status: int | None, failure: str | None, rule: FaultRule | None
-    ) -> None:
-        attempt = Attempt(delivery.endpoint.clock.now_ms(), status, failure)
+    def _note(self, delivery: Delivery, answered: Answered, began_ms: int, rule: FaultRule | None) -> None:
+        now_ms = delivery.endpoint.clock.now_ms()
+        attempt = Attempt(now_ms, answered.status, answered.failure, began_ms, answered.body)
         delivery.attempts.append(attempt)
+        self.answers[delivery.endpoint.id][str(attempt.status or "failed")] += 1
         self._journal.add(_AttemptEntry(delivery, attempt, None if rule is None else rule.id))
 
     async def _ready_client(self, delivery: Delivery) -> httpx.AsyncClient:
@@ -315,16 +336,13 @@ def _end(over: asyncio.Future[None]) -> None:
         over.set_result(None)
 
 
-def _outcome(call: asyncio.Task[int]) -> tuple[int | None, str | None]:
-    """The status that was answered, and what was wrong."""
+def _outcome(call: asyncio.Task[Answered]) -> Answered:
+    """What was answered, and what was wrong with it."""
     if not call.done() or call.cancelled():
-        return None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms"
+        return Answered(None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms")
     if (error := call.exception()) is not None:
-        return None, f"{type(error).__name__}: {error}"
-    status = call.result()
-    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return status, f"status {status}"
-    return status, None
+        return Answered(None, f"{type(error).__name__}: {error}")
+    return call.result()
 
 
 def _new_client() -> httpx.AsyncClient:

@@ -73,7 +73,9 @@ class _Call:
 
 
 class _Stopped(BaseException):
-    """What a plain function returned has been cancelled, as it was to be."""
+    """What a plain function returned has been cancelled, as it was to be; or a handler whose job is over has
+    reported its progress, which is where it can be stopped.
+    """
 
 
 class _CancelledItself(BaseException):
@@ -144,10 +146,16 @@ class ThreadWorker(InlineWorker):
 
     def _call_for(self, job: Job) -> _Call:
         thread = self._thread
-        self._handler.progress.receive(
-            job.id, lambda progress: self._report_progress(job, progress, thread.post)
-        )
         call = self._calls[job.id] = _Call(job)
+
+        def report(progress: object) -> None:
+            if call.abandoned:
+                if thread.is_current:
+                    raise _Stopped
+                return
+            self._report_progress(job, progress, thread.post)
+
+        self._handler.progress.receive(job.id, report)
         return call
 
     def _take_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
@@ -251,13 +259,15 @@ class ThreadWorker(InlineWorker):
         if outcome is not None:
             self._thread.post(self._take_end, call, outcome)
 
-    def _return(self, call: _Call) -> JobResult | None:
+    def _return(self, call: _Call) -> JobResult | BaseException | None:
         """Call a plain function; None when what it returned is being awaited."""
         context = copy_context()
         try:
             value = context.run(self._handler.function, call.job.payload())
             if type(value) in _DATA_TYPES or not inspect.isawaitable(value):
                 return result_of_value(value)
+        except _Stopped as stopped:
+            return stopped
         except BaseException as error:
             return result_of_exception(error, self._id)
         call.awaited = asyncio.get_running_loop().create_task(self._await(call, value), context=context)
@@ -274,6 +284,8 @@ class ThreadWorker(InlineWorker):
             outcome = result_of_value(await awaitable)
         except asyncio.CancelledError:
             outcome = _Stopped() if call.abandoned else _CancelledItself()
+        except _Stopped as stopped:
+            outcome = stopped
         except BaseException as error:
             outcome = self._outcome_of(error)
         self._thread.post(self._take_end, call, outcome)
@@ -285,7 +297,7 @@ class ThreadWorker(InlineWorker):
         except WorkerCrash as crash:
             return crash
 
-    async def _iterate(self, call: _Call) -> JobResult:
+    async def _iterate(self, call: _Call) -> JobResult | BaseException:
         """Run a generator, chunk by chunk, until it ends or nobody wants it any more."""
         collected: list[bytes] = []
         context = copy_context()
@@ -306,6 +318,8 @@ class ThreadWorker(InlineWorker):
                 chunks.close()
         except NotJSON as error:
             return JobResult(error=str(error))
+        except _Stopped as stopped:
+            return stopped
         except BaseException as error:
             return result_of_stream_exception(error)
         return self._stream_result(collected)

@@ -72,9 +72,11 @@ async def test_a_worker_is_shown_with_its_process(project):
         process_id = worker.pop("process_id")
         assert worker == {
             "id": body["workerId"], "endpoint": "ep", "kind": "process", "state": "idle", "reason": "ready",
-            "jobs": [], "crashes": 0,
+            "jobs": [], "crashes": 0, "paused": None, "memory_bytes": None, "cpu_s": None,
         }  # fmt: skip
         assert body["output"] == body["workerId"]
+        _, measured = await control(client, "/workers?usage=true")
+        assert measured["workers"][0]["memory_bytes"] > 1_000_000
         os.kill(process_id, 0)
         assert (await control(client, f"/workers/{body['workerId']}"))[1]["process_id"] == process_id
         status, error = await control(client, "/workers/nobody")

@@ -26,7 +26,7 @@ FAULTS = [
     ({"then": {"status": 503}, "times": HUGE}, "times: must be a whole number, up to"),
     ({"then": {"status": 503}, "probability": HUGE}, "probability: must be a number from 0 to 1"),
     ({"then": {"fail": "x", "after_ms": 1}}, "then: after_ms stands beside crash alone"),
-    ({"then": {"fail": "x"}, "match": {"operation": ["run"]}}, "match.operation: "),
+    ({"then": {"fail": "x"}, "match": {"operation": ["run"]}}, "match.operation: must be the name"),
     ([], "body: "),
 ]
 STUBS = [

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
+    from emulator.core.worker import Worker
+    from emulator.history.event_feed import EventFeed
     from emulator.history.journal import Journal
+    from emulator.history.measures import Measures
     from emulator.history.worker_logs import WorkerLogs
     from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
@@ -47,6 +50,9 @@ class Controls:
     process_id: Callable[[str, str], int | None]
     logs: WorkerLogs
     journal: Journal
+    feed: EventFeed
+    #: The figures of each endpoint.
+    measures: Mapping[Endpoint, Measures]
     faults: Faults
     sinks: Sinks
     webhooks: Webhooks
@@ -86,6 +92,16 @@ class Controls:
         :raises ControlError: there is no such endpoint.
         """
         return self.clock if endpoint_id is None else self.endpoint(endpoint_id).clock
+
+    def find_worker(self, worker_id: str) -> tuple[Endpoint, Worker]:
+        """A worker, and its endpoint.
+
+        :raises ControlError: it is unknown, or has gone.
+        """
+        for endpoint in self.endpoints.values():
+            if (worker := endpoint.pool.get(worker_id)) is not None:
+                return endpoint, worker
+        raise ControlError(404, "not_found", f"there is no worker {worker_id!r}", "see /_emulator/workers")
 
     def find_job(self, job_id: str) -> tuple[Endpoint, Job]:
         """A job, and its endpoint.

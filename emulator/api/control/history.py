@@ -14,17 +14,21 @@ from emulator.api.control.bodies import (
     AttemptView,
     Deleted,
     DeliveriesView,
+    DeliveryDetail,
     DeliveryView,
     JournalCount,
     JournalQuery,
     JournalView,
     JournalWait,
+    Redelivery,
 )
 from emulator.api.control.controls import ControlError
-from emulator.api.control.replies import list_of, object_of, reply
+from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.har import har
 from emulator.core.json_text import NotJSON, encode
+from emulator.core.request import checked_webhook
 from emulator.history.journal import EntryFilter, EntryKind
+from emulator.masking import masked_body
 from emulator.scenario.matching import checked
 
 if TYPE_CHECKING:
@@ -98,15 +102,29 @@ def add_history(router: APIRouter, controls: Controls) -> None:
             ]
         )
 
-    @router.post("/webhooks/{number}/redeliver")
-    async def redeliver(number: int) -> DeliveryView:
-        """Send a webhook once more, with the body it had."""
-        delivery = controls.webhooks.redeliver(number)
-        if delivery is None:
+    def find_delivery(number: int) -> Delivery:
+        if (delivery := controls.webhooks.get(number)) is None:
             raise ControlError(
                 404, "not_found", f"there is no webhook delivery {number}", "see /_emulator/webhooks"
             )
-        return _delivery_view(delivery)
+        return delivery
+
+    @router.get("/webhooks/{number}", response_model=DeliveryDetail)
+    async def webhook(number: int) -> Response:
+        """One delivery, with the body that was sent."""
+        delivery = find_delivery(number)
+        return reply(
+            object_of(
+                _delivery_view(delivery).model_dump(mode="json"),
+                body=json_of(lambda: masked_body(delivery.body)),
+            )
+        )
+
+    @router.post("/webhooks/{number}/redeliver")
+    async def redeliver(number: int, request: Redelivery | None = None) -> DeliveryView:
+        """Send a webhook once more, with the body it had, to where it went or to another URL."""
+        url = None if request is None or request.url is None else checked_webhook(request.url)
+        return _delivery_view(controls.webhooks.redeliver(find_delivery(number), url))
 
 
 def _query(request: JournalQuery) -> EntryFilter:
@@ -147,7 +165,13 @@ def _delivery_view(delivery: Delivery) -> DeliveryView:
         delivered=delivery.delivered,
         over=delivery.over,
         attempts=[
-            AttemptView(at_ms=each.at_ms, status=each.status, failure=each.failure)
+            AttemptView(
+                began_ms=each.began_ms,
+                at_ms=each.at_ms,
+                status=each.status,
+                failure=each.failure,
+                answer=each.answer,
+            )
             for each in delivery.attempts
         ],
     )

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import CountWait, Deleted, FaultsView, FaultView, SinkView
+from emulator.api.control.bodies import (
+    CountWait,
+    Deleted,
+    FaultsView,
+    FaultView,
+    Presets,
+    SinkBrief,
+    SinksView,
+    SinkView,
+)
 from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.core.json_text import encode
 from emulator.scenario.fault_order import FaultOrder
+from emulator.scenario.faults import PRESETS
 from emulator.webhooks.answer_order import SinkAnswers
 
 if TYPE_CHECKING:
@@ -47,6 +57,11 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         ordered = controls.faults.add(rule.rule())
         log.info("fault %r ordered: %s", ordered.id, {ordered.effect: ordered.value})
         return reply(encode(ordered.as_json()))
+
+    @router.get("/faults/presets")
+    async def presets() -> Presets:
+        """The names of the presets: rules that belong together."""
+        return Presets(presets=list(PRESETS))
 
     @router.post("/faults/presets/{name}", response_model=FaultsView)
     async def order_preset(name: str, endpoint: str | None = None) -> Response:
@@ -83,6 +98,16 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         # HTTP allows these no body, and a server that is to send one fails.
         bodiless = answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
         return Response("" if bodiless else answer.body, answer.status)
+
+    @router.get("/sinks")
+    async def sinks() -> SinksView:
+        """The sinks there are; each is there as soon as it is called."""
+        base = f"{controls.url() or ''}/_emulator/sink/"
+        return SinksView(
+            sinks=[
+                SinkBrief(name=each.name, url=base + each.name, count=each.count) for each in controls.sinks
+            ]
+        )
 
     @router.get("/sinks/{name}", response_model=SinkView)
     async def sink(name: str) -> Response:
