@@ -110,7 +110,11 @@ def hub_tests(
     ] = None,
     match: Annotated[
         Match,
-        typer.Option("--match", help="exact: outputs are as expected; subset: objects may have more keys."),
+        typer.Option(
+            "--match",
+            metavar="exact|subset",
+            help="exact: outputs are as expected; subset: objects may have more keys.",
+        ),
     ] = Match.EXACT,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first test that does not pass.")
