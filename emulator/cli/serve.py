@@ -193,6 +193,13 @@ def serve(
     cold_start: Annotated[
         str, _option("--cold-start", "How much longer a worker takes to start; a bare number is ms.")
     ] = f"{_DEFAULTS.cold_start_ms}ms",
+    result_limit: Annotated[
+        int | None,
+        _option(
+            "--result-limit",
+            "MiB that a result may have (default: production's 10 for /run, 20 for /runsync).",
+        ),
+    ] = None,
     flashboot: Annotated[
         bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
     ] = False,
@@ -276,6 +283,7 @@ def serve(
             worker_env=worker_env(),
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
+            result_limit_mib=result_limit,
             system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,

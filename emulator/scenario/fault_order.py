@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from emulator.core.json_text import NotJSON, encode
 from emulator.scenario.fault_rule import CALLS, EFFECTS, FaultRule, Point
 from emulator.scenario.matching import checked, is_deep
 from emulator.scenario.order import Count, Ms, Order, Status, broken, did_you_mean, must
@@ -106,6 +107,11 @@ class FaultThen(Order):
                 body.encode()
             except UnicodeEncodeError:
                 broken("has half of a surrogate pair, which no text has")
+        else:
+            try:
+                encode(body, "it")
+            except NotJSON as error:
+                broken(f"must be JSON: {error}")
         return body
 
 

@@ -20,6 +20,7 @@ FAULTS = [
     ({"then": {"crash": []}}, "then.crash: must be before or mid"),
     ({"then": {"webhook": {"a": 1}}}, "then.webhook: must be refuse or duplicate"),
     ({"then": {"status": 503, "body": "\ud800"}}, "then.body: has half of a surrogate pair"),
+    ({"then": {"status": 503, "body": [float("inf")]}}, "then.body: must be JSON: it[0] is inf"),
     ({"then": {"status": 503, "headers": {"A b": "1"}}}, "then.headers: must be an object like"),
     ({"then": {"status": 503, "headers": {"": "1"}}}, "then.headers: must be an object like"),
     ({"then": {"status": 503}, "match": []}, "match: must be an object like"),
