@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import shutil
 import tomllib
@@ -68,12 +69,47 @@ def endpoints_of(
     configs: dict[str, EndpointConfig] = {}
     for spec in specs:
         endpoint_id, _, own_handler = spec.partition("=")
+        if endpoint_id in configs:
+            raise ConfigError(f"endpoint {endpoint_id!r} is given twice")
         command = () if own_handler else defaults.command
         configs[endpoint_id] = replace(defaults, handler=own_handler or handler, command=command)
     for endpoint_id, table in tables.items():
         base = configs.get(endpoint_id, replace(defaults, handler=handler))
         configs[endpoint_id] = _with_table(base, endpoint_id, table, folder)
     return configs or {DEFAULT_ENDPOINT_ID: replace(defaults, handler=handler)}
+
+
+def as_options(message: str) -> str:
+    """What is wrong with a setting, with its name as the command line has it."""
+    for field, option, unit in (
+        ("workers_min", "--workers-min", ""), ("workers_max", "--workers-max", ""),
+        ("idle_timeout_s", "--idle-timeout", " s"), ("execution_timeout_ms", "--execution-timeout", " ms"),
+        ("cold_start_ms", "--cold-start", " ms"), ("scaler_type", "--scaler-type", ""),
+        ("scaler_value", "--scaler-value", ""), ("worker_kind", "--worker-kind", ""),
+        ("rate_limit_scale", "--rate-limit-scale", ""),
+    ):  # fmt: skip
+        message = re.sub(rf"(?<![\w-]){field} is ([\d.]+)", rf"{option} is \g<1>{unit}", message)
+        message = re.sub(rf"(?<![\w-]){field}(?!\w)", option, message)
+        if unit:
+            # The bounds that follow are in it, too.
+            message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
+    return message
+
+
+def configured_keys() -> list[str]:
+    """The keys that `serve` would let pass, as variables and emulator.toml have it.
+
+    :raises ConfigError: the file cannot be read.
+    """
+    if keys := os.environ.get(f"{VARIABLE_PREFIX}API_KEY", "").split():
+        return keys
+    named = os.environ.get(f"{VARIABLE_PREFIX}CONFIG")
+    path = Path(named) if named else DEFAULT_FILE
+    try:
+        given = tomllib.loads(path.read_text()).get("api-key", []) if path.is_file() else []
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return [given] if isinstance(given, str) else [str(key) for key in given]
 
 
 def _whole_number(value: object) -> int:

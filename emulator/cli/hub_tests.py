@@ -20,10 +20,12 @@ from emulator.cli.one_job import (
     EXIT_TIMED_OUT,
     EXIT_USAGE,
     End,
+    command_of,
     configure_log,
     job_runner,
     one_worker,
     run_to_exit_code,
+    split_words,
     tell,
 )
 from emulator.core.config import WorkerKind
@@ -60,14 +62,22 @@ _STYLES = {
 
 
 def hub_tests(
+    context: typer.Context,
     file: Annotated[
-        Path | None,
-        typer.Argument(help=f"The test file (default: the first of {', '.join(TEST_FILES)})."),
+        str | None,
+        typer.Argument(
+            metavar="FILE", help=f"The test file (default: the first of {', '.join(TEST_FILES)})."
+        ),
+    ] = None,
+    worker_args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ARGS]", help="Arguments for the handler's script, after --."),
     ] = None,
     handler: Annotated[
         str | None,
         typer.Option(
             "--handler",
+            metavar="HANDLER",
             help="A script (handler.py) or a function (handler.py:function, module:function);"
             f" default: the first of {', '.join(HANDLERS)}.",
         ),
@@ -75,15 +85,24 @@ def hub_tests(
     command: Annotated[
         str | None,
         typer.Option(
-            "--command", help="What to run in place of a handler, as for serve: 'python -m app.handler'."
+            "--command",
+            metavar="COMMAND",
+            help="What to run in place of a handler, as for serve: 'python -m app.handler'.",
         ),
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
+    ] = None,
     workdir: Annotated[
-        Path | None, typer.Option("--workdir", help="The folder to run it in (default: this one).")
+        Path | None,
+        typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
     ] = None,
     python: Annotated[
         str | None,
-        typer.Option("--python", help="The interpreter of the worker (default: the emulator's own)."),
+        typer.Option(
+            "--python", metavar="PATH", help="The interpreter of the worker (default: the emulator's own)."
+        ),
     ] = None,
     keyword: Annotated[
         str | None,
@@ -91,7 +110,11 @@ def hub_tests(
     ] = None,
     match: Annotated[
         Match,
-        typer.Option("--match", help="exact: outputs are as expected; subset: objects may have more keys."),
+        typer.Option(
+            "--match",
+            metavar="exact|subset",
+            help="exact: outputs are as expected; subset: objects may have more keys.",
+        ),
     ] = Match.EXACT,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first test that does not pass.")
@@ -120,7 +143,11 @@ def hub_tests(
     """
     configure_log(verbose=verbose)
     try:
-        path = file or _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
+        named, words = split_words(context, file, worker_args)
+        command = command_of(command, module, handler)
+        path = (
+            Path(named) if named else _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
+        )
         tests = _selected(read_test_file(path), keyword)
         if junit is not None:
             _prepare(junit)
@@ -130,7 +157,7 @@ def hub_tests(
         work_in(workdir)
         if handler is None and command is None:
             handler = str(_first_of(HANDLERS, "handler", "name it with --handler, or give a --command"))
-        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command)
+        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command, words)
         source = handler or command or ""
         for warning in tests.warnings:
             tell(f"warning: {warning}")

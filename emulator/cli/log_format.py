@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from emulator.cli.log_writer import LogWriter
-from emulator.cli.terminal_text import one_entry
+from emulator.cli.terminal_text import one_entry, short_ids
 
 log = logging.getLogger("emulator")
 
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+_LAYOUT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
+#: Before what a worker has written about a job: on a terminal the job alone is told.
+_WORKER_OF_JOB = re.compile(r"worker \S+ (?=job \S+ │ )")
 _RESET = "\x1b[0m"
 
 
@@ -59,14 +63,20 @@ def log_of_server() -> logging.Handler:
 
 
 class _TextFormatter(logging.Formatter):
-    """`12:00:01.204 WARNING message`, coloured on a terminal."""
+    """`12:00:01.204 WARNING message`. On a terminal coloured, and short, so that one sees what handlers have
+    printed.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-        self._coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self._is_short = sys.stderr.isatty()
+        self._coloured = self._is_short and "NO_COLOR" not in os.environ
+        # Where a colour says how grave it is, no word need.
+        super().__init__("%(asctime)s %(message)s" if self._coloured else _LAYOUT, datefmt="%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         line = one_entry(super().format(record))
+        if self._is_short:
+            line = short_ids(_WORKER_OF_JOB.sub("", line, count=1))
         colour = _COLOURS.get(record.levelno) if self._coloured else None
         return f"{colour}{line}{_RESET}" if colour else line
 

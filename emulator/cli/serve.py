@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from emulator.cli.asking import EXIT_FAILED, EXIT_USAGE
 from emulator.cli.banner import banner
+from emulator.cli.help import words_before_dashes
 from emulator.cli.log_format import LogFormat, configure_logging, flush_log, log, log_of_server
 from emulator.cli.reload import reloading
 from emulator.cli.stop_signals import on_stop_signals
@@ -21,13 +24,14 @@ from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.durations import duration_ms
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
-from emulator.errors import ConfigError, EmulatorError
+from emulator.errors import ClockError, ConfigError, EmulatorError
 from emulator.history.journal import ENTRIES_KEPT
 from emulator.serving.loop_watch import LoopWatch
 from emulator.settings import (
     CODE_TOKEN_VARIABLE,
     VARIABLE_PREFIX,
     ConfigFile,
+    as_options,
     check_exposure,
     endpoints_of,
     from_folder,
@@ -38,6 +42,7 @@ from emulator.settings import (
     work_in,
     worker_env,
 )
+from emulator.workers.handler import HandlerError
 
 _DEFAULTS = EndpointConfig()
 _GC_THRESHOLD = 50_000
@@ -46,10 +51,47 @@ _LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def _option(name: str, text: str, **more: Any) -> Any:
+#: How the options are grouped in the help.
+_GROUPS = {
+    "Handler and workers": "worker-kind command module workdir python reload system-checks",
+    "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
+    " scaler-value cold-start flashboot",
+    "Who may call": "host port api-key no-auth allow-host insecure allow-code-over-http rate-limits"
+    " rate-limit-scale",
+    "The emulator": "config clock journal-entries s3 log-format log-level",
+}
+#: What the help calls their values.
+_VALUES = {
+    "config": "FILE",
+    "host": "ADDRESS",
+    "port": "N",
+    "worker-kind": "KIND",
+    "command": "COMMAND",
+    "workdir": "FOLDER",
+    "python": "PATH",
+    "workers-min": "N",
+    "workers-max": "N",
+    "idle-timeout": "DURATION",
+    "execution-timeout": "DURATION",
+    "scaler-type": "TYPE",
+    "scaler-value": "N",
+    "cold-start": "DURATION",
+    "api-key": "KEY",
+    "allow-host": "NAME",
+    "rate-limit-scale": "NUMBER",
+    "journal-entries": "N",
+    "log-format": "text|json",
+    "log-level": "LEVEL",
+}
+
+
+def _option(name: str, text: str, *short: str, **more: Any) -> Any:
     """An option that can also be given as EMULATOR_NAME and in emulator.toml."""
-    variable = VARIABLE_PREFIX + name.split("/")[0].lstrip("-").replace("-", "_").upper()
-    return typer.Option(name, envvar=variable, help=text, **more)
+    plain = name.split("/")[0].lstrip("-")
+    group = next((group for group, names in _GROUPS.items() if plain in names.split()), None)
+    more.setdefault("metavar", _VALUES.get(plain))
+    variable = VARIABLE_PREFIX + plain.replace("-", "_").upper()
+    return typer.Option(name, *short, envvar=variable, help=text, rich_help_panel=group, **more)
 
 
 def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -100,7 +142,8 @@ def serve(
         WorkerKind,
         _option(
             "--worker-kind",
-            "Who runs the handler: processes, the emulator itself, or workers from elsewhere.",
+            "Who runs the handler: process, inline (the emulator itself), or external (workers from"
+            " elsewhere).",
         ),
     ] = WorkerKind.PROCESS,
     command: Annotated[
@@ -109,6 +152,15 @@ def serve(
             "--command",
             "What worker processes run in place of a handler, as an image's CMD: 'python -m app.handler',"
             " './start.sh', 'node worker.mjs'.",
+        ),
+    ] = None,
+    module: Annotated[
+        str | None,
+        _option(
+            "--module",
+            "A module that starts a worker, as python -m runs it: the same as --command 'python -m MODULE'.",
+            "-m",
+            metavar="MODULE",
         ),
     ] = None,
     workdir: Annotated[
@@ -127,19 +179,19 @@ def serve(
     ] = _DEFAULTS.workers_min,
     workers_max: Annotated[int, _option("--workers-max", "Never more workers.")] = _DEFAULTS.workers_max,
     idle_timeout: Annotated[
-        str, _option("--idle-timeout", "How long a worker stays up without a job (a bare number is s).")
+        str, _option("--idle-timeout", "How long a worker stays up without a job; a bare number is s.")
     ] = f"{_DEFAULTS.idle_timeout_s:g}s",
     execution_timeout: Annotated[
-        str, _option("--execution-timeout", "How long a handler may take (a bare number is ms).")
-    ] = f"{_DEFAULTS.execution_timeout_ms}ms",
+        str, _option("--execution-timeout", "How long a handler may take; a bare number is ms.")
+    ] = f"{_DEFAULTS.execution_timeout_ms // 60_000}m",
     scaler_type: Annotated[
-        ScalerType, _option("--scaler-type", "When workers are added.")
+        ScalerType, _option("--scaler-type", "When workers are added: QUEUE_DELAY or REQUEST_COUNT.")
     ] = _DEFAULTS.scaler_type,
     scaler_value: Annotated[
         int, _option("--scaler-value", "QUEUE_DELAY: seconds a job may wait; REQUEST_COUNT: jobs per worker.")
     ] = _DEFAULTS.scaler_value,
     cold_start: Annotated[
-        str, _option("--cold-start", "How long a worker takes to start (a bare number is ms).")
+        str, _option("--cold-start", "How much longer a worker takes to start; a bare number is ms.")
     ] = f"{_DEFAULTS.cold_start_ms}ms",
     result_limit: Annotated[
         int | None,
@@ -189,7 +241,9 @@ def serve(
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
     ] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, _option("--log-level", "The least that is logged.")] = "info",
+    log_level: Annotated[
+        LogLevel, _option("--log-level", "The least that is logged: debug, info, warning or error.")
+    ] = "info",
 ) -> None:
     """Serve a handler as an endpoint.
 
@@ -202,15 +256,26 @@ def serve(
         log.warning(warning)
     file: ConfigFile = context.obj
     nearness = {name: _nearness(context, name) for name in ("handler", "command")}
-    if handler is not None and handler.startswith("-"):
+    words = [*([handler] if nearness["handler"] == _COMMAND_LINE else []), *(worker_args or ())]
+    before = words_before_dashes(context, len(words))
+    if before > 1:
+        typer.echo(f"error: {_too_many(words[1], words[0])}", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    if words and not before:
         # After `serve --` the first argument stands where the handler would.
-        worker_args = [handler, *(worker_args or ())]
+        worker_args = words
         handler, nearness["handler"] = os.environ.get("EMULATOR_HANDLER"), _VARIABLE
         if not handler:
             handler, nearness["handler"] = context.lookup_default("handler"), _FILE
     if handler is not None and nearness["handler"] == _FILE and workdir is None:
         handler = from_folder(file.folder, handler)
-    if nearness["handler"] < nearness["command"]:
+    if module is not None:
+        if nearness["command"] == _COMMAND_LINE or nearness["handler"] == _COMMAND_LINE:
+            other = command if nearness["command"] == _COMMAND_LINE else handler
+            typer.echo(f"error: there is a module ({module}) and {other}: give one of them", err=True)
+            raise typer.Exit(EXIT_USAGE)
+        handler, command = None, shlex.join(["python", "-m", module])
+    elif nearness["handler"] < nearness["command"]:
         handler = None
     elif nearness["handler"] > nearness["command"]:
         command = None
@@ -234,6 +299,8 @@ def serve(
         )
         folder = Path() if workdir else file.folder
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
+        if nearness["handler"] == _COMMAND_LINE and before:
+            _check_used(str(handler), endpoint or (), endpoints)
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
         api_keys = given_keys(api_key)
@@ -255,15 +322,38 @@ def serve(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload
             runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
+    except (ConfigError, ClockError, HandlerError) as error:
+        flush_log()
+        typer.echo(f"error: {as_options(str(error))}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
     except EmulatorError as error:
         flush_log()
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def _too_many(second: str, first: str) -> str:
+    return (
+        f"{second!r} is a second handler beside {first!r}: more endpoints are given as --endpoint ID=HANDLER,"
+        " and arguments for the handler's script after --"
+    )
+
+
+def _check_used(handler: str, specs: Sequence[str], endpoints: Mapping[str, EndpointConfig]) -> None:
+    """See to it that a handler that was given is some endpoint's.
+
+    :raises ConfigError: each has one of its own.
+    """
+    if specs and all(config.handler != handler for config in endpoints.values()):
+        raise ConfigError(
+            f"{handler} is the handler of no endpoint: each --endpoint has its own; leave it out, or name"
+            " an endpoint for it (--endpoint ID)"
+        )
 
 
 #: How near a setting is to the user: a nearer one takes the place of another that says the same.
-_FILE, _VARIABLE = 1, 2
-_NEARNESS = {"DEFAULT_MAP": _FILE, "ENVIRONMENT": _VARIABLE, "COMMANDLINE": 3}
+_FILE, _VARIABLE, _COMMAND_LINE = 1, 2, 3
+_NEARNESS = {"DEFAULT_MAP": _FILE, "ENVIRONMENT": _VARIABLE, "COMMANDLINE": _COMMAND_LINE}
 
 
 def _nearness(context: typer.Context, name: str) -> int:

@@ -8,6 +8,8 @@ import re
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 #: Whatever else a terminal obeys, Unicode's own line ends, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+#: A job's id; what follows its first part a person need not see.
+_JOB_ID = re.compile(r"([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-\w\d)?")
 _NEXT_LINE = re.compile(r"\n(?!    )")
 
 
@@ -27,3 +29,8 @@ def one_entry(text: str) -> str:
 def _shown(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def short_ids(text: str) -> str:
+    """A text with as much of each job's id as tells it from others; the commands take it for the whole."""
+    return _JOB_ID.sub(r"\1", text)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: A number is in ms; a text is like `500ms`, `10s`, `2h` or `1d`.
 Duration: TypeAlias = float | str | timedelta
+_GENERAL_HINT = "see /_emulator/docs"
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0
 
@@ -43,8 +44,10 @@ class CallRefused(EmulatorError):
         self.status = response.status_code
         self.body = _json(response)
         detail = self.body.get("detail") if isinstance(self.body, dict) else None
+        #: Why, as the endpoint says it.
+        self.detail = str(detail or self.body)
         super().__init__(
-            f"{response.request.method} {response.request.url.path} → {self.status}: {detail or self.body}"
+            f"{response.request.method} {response.request.url.path} → {self.status}: {self.detail}"
         )
 
 
@@ -175,7 +178,7 @@ class Connection:
     ) -> httpx.Response:
         given = {name: str(value) for name, value in parameters.items() if value is not None}
         try:
-            return self._http.request(
+            response = self._http.request(
                 method,
                 path,
                 json=body,
@@ -185,20 +188,31 @@ class Connection:
             )
         except httpx.ConnectError as error:
             raise EmulatorUnreachable(
-                f"no emulator answers at {self.url}: start one with `runpod-emulator serve`,"
-                " or say where it is (--url, EMULATOR_URL)"
+                f"nobody listens at {self.url.partition('://')[2]} (in a container, localhost is the"
+                " container): start one with `runpod-emulator serve`, or name it (--url, EMULATOR_URL)"
             ) from error
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise EmulatorUnreachable(f"{self.url} is no URL of an emulator: {error}") from error
         except httpx.TransportError as error:
             raise EmulatorUnreachable(
                 f"the emulator at {self.url} did not answer: {type(error).__name__}: {error}"
             ) from error
+        if not response.is_success and "x-emulator" not in response.headers:
+            raise EmulatorUnreachable(
+                f"what answers at {self.url} is not an emulator: {method} {path} →"
+                f" {response.status_code} {response.reason_phrase}, from"
+                f" {response.headers.get('server', 'a server that does not say what it is')}"
+            )
+        return response
 
 
 def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
     problem = _json(response)
     try:
         error = problem["error"]
-        message = f"{error['message']} ({error['hint']})"
+        # That there are docs is no help to somebody who has made a mistake.
+        hint = "" if error["hint"] == _GENERAL_HINT else f" ({error['hint']})"
+        message = f"{error['message']}{hint}"
     except (KeyError, TypeError):
         message = f"{method} {path} → {response.status_code}: {problem}"
     return Refused(response.status_code, message)
