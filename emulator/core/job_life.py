@@ -13,6 +13,7 @@ from emulator.core.advice import Advice
 from emulator.core.events import JobMoved, JobOutput, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
+from emulator.core.job_error import init_failure
 from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
@@ -150,7 +151,11 @@ class JobLife:
         """A worker brings the end of a job it holds."""
         result = result.within(self.result_limit(job))
         del worker.jobs[job.id]
-        worker.crashes = 0
+        if failure := init_failure(result.error):
+            # It is about to end: its next job would be lost with it.
+            self.pool.pause(worker, failure)
+        else:
+            worker.crashes = 0
         if result.stop_worker and not worker.external:
             self.pool.retire(worker, "it asked to be replaced")
         elif result.stop_worker:
@@ -166,6 +171,9 @@ class JobLife:
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self.end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)
+        if failure:
+            # Waiting for its exit, which may take 10 s, it would be taken for one that is idle.
+            self.pool.crash(worker, failure)
 
     def result_limit(self, job: Job) -> ResultLimit:
         """How large the job's result may be, and each of its chunks."""
