@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -175,6 +176,7 @@ def serve(
         bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
     ] = False,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
+    open_page: Annotated[bool, _option("--open/--no-open", "Open the console in the browser.")] = False,
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
     ] = LogFormat.TEXT,
@@ -241,7 +243,7 @@ def serve(
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload
-            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
+            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir, open_page=open_page))
     except EmulatorError as error:
         flush_log()
         typer.echo(f"error: {error}", err=True)
@@ -258,7 +260,9 @@ def _nearness(context: typer.Context, name: str) -> int:
     return 0 if source is None else _NEARNESS.get(source.name, 0)
 
 
-async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None) -> None:
+async def _serve(
+    emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None, open_page: bool
+) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     watch = LoopWatch()
@@ -270,6 +274,8 @@ async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, work
         gc.set_threshold(_GC_THRESHOLD)
         typer.echo("Ready.")
         sys.stdout.flush()
+        if open_page:
+            await asyncio.to_thread(webbrowser.open, f"{emulator.url}/")
         await stop.wait()
         log.info("stopping")
     watch.end()
