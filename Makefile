@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-long test-repeat lint console bench conformance clean
+.PHONY: help run test test-long test-repeat mutants lint console bench conformance clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/repeat.sh $(N) $(BUSY)
+
+mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .
@@ -71,6 +74,10 @@ clean: ## remove all that was made here, the installed packages too
 
 .venv/installed-bench: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev,bench]'
+	@touch $@
+
+.venv/installed-mutants: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev,mutants]'
 	@touch $@
 
 $(NODE_MODULES): %/node_modules/.package-lock.json: %/package.json %/package-lock.json

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
+from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
 from emulator.clock.clock import Clock, clock_of
 from emulator.core.bounds import ENDPOINTS_MAX
@@ -77,6 +78,7 @@ class Emulator:
     :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
+    :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
     :param code_over_http: whether whoever may use the control API may say what workers run.
     :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id or a number is out of bounds.
@@ -95,6 +97,7 @@ class Emulator:
         s3: bool = False,
         on_event: Callable[[Event], None] | None = None,
         allow_hosts: Collection[str] = (),
+        allow_origins: Collection[str] = (),
         code_over_http: bool = False,
         code_token: str | None = None,
     ) -> None:
@@ -126,6 +129,7 @@ class Emulator:
             code_token=self._code_token,
         )
         self._guard = BrowserGuard(allow_hosts=allow_hosts)
+        self._origins = Origins(allow_origins)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
@@ -227,6 +231,7 @@ class Emulator:
             default_endpoint_id=next(iter(self._endpoints)),
             access=self._access,
             guard=self._guard,
+            origins=self._origins,
             rate_limits=self._rate_limits,
             controls=Controls(
                 access=self._access,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from emulator.api.auth import Access, BrowserGuard
     from emulator.api.control.controls import Controls
+    from emulator.api.origins import Origins
     from emulator.api.rate_limits import RateLimits
 
 
@@ -49,6 +50,7 @@ class EmulatorApp(FastAPI):
         default_endpoint_id: str,
         access: Access,
         guard: BrowserGuard,
+        origins: Origins,
         rate_limits: RateLimits,
         controls: Controls,
         lifespan: Lifespan[FastAPI],
@@ -66,6 +68,7 @@ class EmulatorApp(FastAPI):
         )
         self._controls = controls
         self._guard = guard
+        self._origins = origins
         self._access = access
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
@@ -87,9 +90,17 @@ class EmulatorApp(FastAPI):
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if self._origins.allows(headers) and self._dispatch.serves_clients(path):
+            send = self._origins.telling(headers, send)
+            preflight = self._origins.preflight(scope["method"], headers)
+            headers = self._origins.without_page(headers)
+        else:
+            preflight = None
         if refusal := self._guard.refusal(scope["method"], path, headers):
             log.warning("%s %s → 403: %s", scope["method"], path, refusal)
             await self._dispatch.send(_refusal(path, 403, "forbidden", refusal), send)
+        elif preflight is not None:
+            await self._dispatch.send(preflight, send)
         elif is_control(path) and (refusal := self._access.control_refusal(path, headers)):
             log.warning("%s %s → 401: %s", scope["method"], path, refusal)
             await self._dispatch.send(_refusal(path, 401, "unauthorized", refusal), send)

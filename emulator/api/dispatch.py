@@ -100,6 +100,13 @@ class Dispatch:
         name = path[1:].partition("/")[0]
         return path.startswith("/v2/") or name in OPERATIONS or name in WORKER_CALLS
 
+    @staticmethod
+    def serves_clients(path: str) -> bool:
+        """Whether the path is one that clients call: no worker's, and none of the control API."""
+        parts = path.split("/")[1:]
+        name = parts[2] if parts[0] == "v2" and len(parts) > 2 else parts[0]
+        return name in OPERATIONS
+
     async def serve(
         self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -162,7 +169,8 @@ class Dispatch:
         body = b""
         if reply.status not in _BODILESS:
             body = reply.body
-            headers += (_JSON, (b"content-length", b"%d" % len(body)), *reply.headers)
+            headers += (_JSON, (b"content-length", b"%d" % len(body)))
+        headers += reply.headers
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from emulator.api.exchange import Reply
 from emulator.core.json_text import encode
 from emulator.errors import (
+    BodyTooLarge,
     EmulatorError,
     EndpointNotFound,
     InvalidRequest,
@@ -19,6 +20,7 @@ from emulator.errors import (
 _STATUS_OF: dict[type[EmulatorError], int] = {
     InvalidRequest: 400,
     MalformedRequest: 400,
+    BodyTooLarge: 400,
     NotRetryable: 400,
     EndpointNotFound: 404,
     JobNotFound: 404,

@@ -14,8 +14,8 @@ from emulator.api.exchange import Reply
 from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
-from emulator.core.result import JobResult
-from emulator.errors import JobNotFound, MalformedRequest, WorkerGone
+from emulator.core.result import MIB, JobResult
+from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from emulator.api.refused_workers import RefusedWorkers
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
+    from emulator.core.result import ResultLimit
 
 log = logging.getLogger("emulator.api")
 
@@ -61,12 +62,18 @@ class WorkerCall:
         """A parameter of the URL."""
         return self._appended.get(name) or self.call.query.get(name, default)
 
+    def result_limit(self) -> ResultLimit | None:
+        """How large the result of the job that it is about may be; None when the job is no longer its own."""
+        return self.gateway.result_limit(self.worker_id, self.job_id)
+
     async def fields(self) -> dict[str, Any]:
         """The JSON object in the body, whatever its content type says; NaN and Infinity are let through.
 
-        :raises MalformedRequest: it is none, or too large.
+        :raises MalformedRequest: it is none.
+        :raises BodyTooLarge: it is larger than any result may be.
         """
-        body = await self.call.body(RESULT_BODY_MIB)
+        limit = self.result_limit()
+        body = await self.call.body(max(RESULT_BODY_MIB, 0 if limit is None else limit.mib))
         try:
             fields = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -145,16 +152,21 @@ async def job_stop(asked: WorkerCall) -> Reply:
 async def job_stream(asked: WorkerCall) -> Reply:
     """A chunk of a job's stream."""
     fields = await asked.fields()
-    chunk = fields.get("output", fields)
-    asked.gateway.push_chunk(asked.worker_id, asked.job_id, encode(chunk, "chunk"))
-    return Reply(200, b"{}")
+    chunk_json, limit = encode(fields.get("output", fields), "chunk"), asked.result_limit()
+    asked.gateway.push_chunk(asked.worker_id, asked.job_id, chunk_json)
+    return _taken_within(limit, len(chunk_json))
 
 
 async def job_done(asked: WorkerCall) -> Reply:
     """The end of a job, or how far it has come. The same result may come again."""
     gateway, worker_id, job_id = asked.gateway, asked.worker_id, asked.job_id
+    limit = asked.result_limit()
     try:
         fields = await asked.fields()
+    except BodyTooLarge:
+        if limit is not None:
+            gateway.finish(worker_id, job_id, limit.refusal(f"more than {RESULT_BODY_MIB} MB"))
+        raise
     except MalformedRequest as error:
         gateway.finish(worker_id, job_id, JobResult(error=f"the worker's result was refused: {error}"))
         raise
@@ -164,13 +176,14 @@ async def job_done(asked: WorkerCall) -> Reply:
     if advice := _on_result(fields):
         gateway.advise(worker_id, job_id, advice)
     try:
-        gateway.finish(worker_id, job_id, _result(fields))
+        result = _result(fields)
+        gateway.finish(worker_id, job_id, result)
     except NotJSON as fault:
         # The SDK takes a 400 for final; production leaves such a job to its time-out.
         stop_worker = bool(fields.get("stopPod"))
         gateway.finish(worker_id, job_id, JobResult(error=str(fault), stop_worker=stop_worker))
         raise
-    return Reply(200, b"{}")
+    return _taken_within(limit, result.size)
 
 
 async def ping(asked: WorkerCall) -> Reply:
@@ -230,6 +243,12 @@ async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
         gateway.hand_back(worker_id, [job.id for job in jobs])
         raise
     return jobs
+
+
+def _taken_within(limit: ResultLimit | None, size: int) -> Reply:
+    if limit is None or size <= limit.mib * MIB:
+        return Reply(200, b"{}")
+    return error_reply(400, f"bad request: body: exceeded max body size of {limit.mib}MiB")
 
 
 def _has_just_begun(endpoint: Endpoint, job_id: str) -> bool:

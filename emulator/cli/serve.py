@@ -142,6 +142,13 @@ def serve(
     cold_start: Annotated[
         str, _option("--cold-start", "How long a worker takes to start (a bare number is ms).")
     ] = f"{_DEFAULTS.cold_start_ms}ms",
+    result_limit: Annotated[
+        int | None,
+        _option(
+            "--result-limit",
+            "MiB that a result may have (default: production's 10 for /run, 20 for /runsync).",
+        ),
+    ] = None,
     flashboot: Annotated[
         bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
     ] = False,
@@ -160,6 +167,10 @@ def serve(
     allow_host: Annotated[
         list[str] | None,
         _option("--allow-host", "A name it may be called by, beside this machine's; may be repeated."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        _option("--allow-origin", "A web page's origin that may call the endpoints; may be repeated."),
     ] = None,
     allow_code_over_http: Annotated[
         bool,
@@ -213,6 +224,7 @@ def serve(
             worker_env=worker_env(),
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
+            result_limit_mib=result_limit,
             system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,
@@ -233,6 +245,7 @@ def serve(
             clock=clock_of(clock),
             api_keys=api_keys,
             allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
             code_over_http=allow_code_over_http,
             code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,

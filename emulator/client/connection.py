@@ -10,6 +10,7 @@ import httpx
 
 from emulator.core.durations import duration_ms
 from emulator.errors import EmulatorError
+from emulator.http_transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ class Connection:
             timeout=_PATIENCE_S,
             trust_env=False,
             # Loading certificates takes as long as starting the emulator.
-            verify=base_url.startswith("https:"),
+            transport=Transport(verify=base_url.startswith("https:")),
         )
         self._clients.append(client)
         return client

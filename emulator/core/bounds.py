@@ -9,6 +9,8 @@ COUNT_MAX = 1_000_000_000
 WORKERS_MAX = 1_000
 #: Workers that join an endpoint by themselves.
 STRANGERS_MAX = 10_000
+#: MiB of a result: more than fits into memory is a mistake.
+RESULT_MIB_MAX = 4_096
 #: Endpoints of an emulator, stubs of an endpoint, and rules in force.
 ENDPOINTS_MAX = 10_000
 STUBS_MAX = 10_000

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from emulator.core.bounds import TIME_MAX_MS, WORKERS_MAX, shown_number
+from emulator.core.bounds import RESULT_MIB_MAX, TIME_MAX_MS, WORKERS_MAX, shown_number
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_MAX_MS,
     EXECUTION_TIMEOUT_MIN_MS,
@@ -98,6 +98,8 @@ class EndpointConfig:
     retention_ms: int = 1_800_000
     #: The same for /runsync.
     sync_retention_ms: int = 60_000
+    #: MiB that a result may have; None is production's limit, 10 for /run and 20 for /runsync (wire.md 2).
+    result_limit_mib: int | None = None
     #: How long a worker may hold on to a job that it was told to stop.
     stop_grace_ms: int = 3_000
     #: A worker that has sent heartbeats and then none for this long is lost, with its jobs.
@@ -121,6 +123,10 @@ class EndpointConfig:
             # Neither is NaN between them.
             if not lowest <= (value := getattr(self, name)) <= highest:
                 raise ConfigError(f"{name} is {shown_number(value)}: it must be from {lowest} to {highest}")
+        if (limit := self.result_limit_mib) is not None and not 1 <= limit <= RESULT_MIB_MAX:
+            raise ConfigError(
+                f"result_limit_mib is {shown_number(limit)}: it must be from 1 to {RESULT_MIB_MAX}"
+            )
         if self.workers_min > self.workers_max:
             raise ConfigError(
                 f"workers_min is {self.workers_min}, above workers_max {self.workers_max}: raise workers_max"

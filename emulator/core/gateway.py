@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.core.bounds import STRANGERS_MAX
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
+from emulator.core.result import MIB
 from emulator.core.worker import LoggedError, WorkerState
 from emulator.errors import WorkerGone
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.core.events import WorkerLine
     from emulator.core.job import Job
-    from emulator.core.result import JobResult
+    from emulator.core.result import JobResult, ResultLimit
     from emulator.core.worker import Worker
 
 #: wire.md 4: larger string chunks are split.
@@ -106,9 +108,20 @@ class Gateway:
                 job,
                 worker_id,
             )
+        limit = self._life.result_limit(job)
+        if len(chunk_json) > limit.mib * MIB:
+            told = f"a chunk of its stream is dropped, and its worker answered 400: {limit.whose}"
+            self._life.notice("warning", told, job, worker_id)
+            return True
         for piece in _pieces(chunk_json):
             self._life.add_chunk(job, piece)
         return True
+
+    def result_limit(self, worker_id: str, job_id: str) -> ResultLimit | None:
+        """How large the result of a job may be, and each of its chunks; None when it is not this worker's."""
+        worker = self._pool.get(worker_id)
+        job = None if worker is None else worker.jobs.get(job_id)
+        return None if job is None else self._life.result_limit(job)
 
     def advise(self, worker_id: str, job_id: str, advice: str) -> None:
         """Tell a person, once, something about what workers bring for jobs like this one."""
@@ -139,6 +152,8 @@ class Gateway:
                 self._pool.freed(worker)
             return False
         if not self._life.interference.loses_result(job, worker):
+            if result.error is None and self._life.interference.loses_output(job, worker):
+                result = replace(result, output_json=None)
             self._life.finish(job, worker, result)
         return True
 

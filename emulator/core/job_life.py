@@ -16,6 +16,7 @@ from emulator.core.job import TERMINAL, Job, JobStatus
 from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
+from emulator.core.result import ResultLimit
 from emulator.core.scaling import ScalerType
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
@@ -147,6 +148,7 @@ class JobLife:
 
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
+        result = result.within(self.result_limit(job))
         del worker.jobs[job.id]
         worker.crashes = 0
         if result.stop_worker and not worker.external:
@@ -159,13 +161,15 @@ class JobLife:
             )
         if result.warning:
             self.notice("warning", result.warning, job, worker.id)
-        if too_large := result.too_large_for_production(sync=job.sync):
-            self.notice("warning", too_large, job, worker.id)
         if result.error is not None and (advice := self._advice.on(result.error)):
             self.notice("warning", advice, job, worker.id)
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self.end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)
+
+    def result_limit(self, job: Job) -> ResultLimit:
+        """How large the job's result may be, and each of its chunks."""
+        return ResultLimit.of(self._config.result_limit_mib, sync=job.sync)
 
     def add_chunk(self, job: Job, chunk: bytes) -> None:
         """A chunk (JSON text) for the job's stream."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from emulator.core.json_text import encode
 
-#: wire.md 2: what production takes as the result of a job of /run, and of /runsync, bytes.
-RUN_RESULT_MAX_BYTES = 10 * 1024 * 1024
-RUNSYNC_RESULT_MAX_BYTES = 20 * 1024 * 1024
+#: wire.md 2: what production takes as the result of a job of /run, and of /runsync.
+RUN_RESULT_MIB = 10
+RUNSYNC_RESULT_MIB = 20
+MIB = 1024 * 1024
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -24,20 +25,16 @@ class JobResult:
     #: What production would have done differently, for the log.
     warning: str | None = None
 
-    def too_large_for_production(self, *, sync: bool) -> str:
-        """What production does with a result of this size, in a sentence; empty when it takes it.
+    @property
+    def size(self) -> int:
+        """About how many bytes it is on the wire."""
+        return len(self.output_json or b"") + len((self.error or "").encode("utf-8", "surrogatepass"))
 
-        `sync`: it is that of a job of /runsync.
-        """
-        limit, operation = (RUNSYNC_RESULT_MAX_BYTES, "/runsync") if sync else (RUN_RESULT_MAX_BYTES, "/run")
-        if self.output_json is None or len(self.output_json) <= limit:
-            return ""
-        mib = 1024 * 1024
-        return (
-            f"the output is {len(self.output_json) / mib:.1f} MB: production takes at most {limit // mib} MB"
-            f" for {operation}, refuses it with 400, and the job is COMPLETED without output;"
-            " store what is so large, and return its URL"
-        )
+    def within(self, limit: ResultLimit) -> JobResult:
+        """The result that becomes of this one where no larger ones are taken."""
+        if self.size <= limit.mib * MIB:
+            return self
+        return limit.refusal(f"{self.size / MIB:.1f} MB", stop_worker=self.stop_worker)
 
     @classmethod
     def of_error(
@@ -56,5 +53,31 @@ class JobResult:
             warning=(
                 f"the handler's error is a {type(error).__name__}, not a string: the job is FAILED here,"
                 " but production has been seen to report COMPLETED without output; return a string"
+            ),
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class ResultLimit:
+    """How large the results of a kind of jobs may be, and whose limit that is."""
+
+    mib: int
+    whose: str
+
+    @classmethod
+    def of(cls, set_mib: int | None, *, sync: bool) -> ResultLimit:
+        """The limit that was set, or production's (wire.md 2); `sync`: for jobs of /runsync."""
+        if set_mib is not None:
+            return cls(set_mib, f"--result-limit is {set_mib} MB")
+        mib, operation = (RUNSYNC_RESULT_MIB, "/runsync") if sync else (RUN_RESULT_MIB, "/run")
+        return cls(mib, f"production takes at most {mib} MB for {operation}")
+
+    def refusal(self, size: str, *, stop_worker: bool = False) -> JobResult:
+        """What is left of a result of this size: as in production the worker gets 400, the client nothing."""
+        return JobResult(
+            stop_worker=stop_worker,
+            warning=(
+                f"the output is {size}: {self.whose}, the worker is answered 400, and the job is COMPLETED"
+                " without output; store what is so large (docs/s3.md), and return its URL"
             ),
         )

@@ -121,7 +121,7 @@ class FaultEffects(Interference):
                 self._afflict(worker, job, rule.effect)
                 timeout_ms = self._endpoint.config.heartbeat_timeout_ms
                 self._endpoint.clock.call_later(timeout_ms, "heartbeat", self._on_silence, (worker, job.id))
-            case "lose_result" | "ignore_cancel":
+            case "lose_result" | "lose_output" | "ignore_cancel":
                 self._afflict(worker, job, rule.effect)
         return True
 
@@ -177,9 +177,17 @@ class FaultEffects(Interference):
 
     def loses_result(self, job: Job, worker: Worker) -> bool:
         """`lose_result`: its result does not arrive; the job is missed after a while, and runs again."""
-        if not self._afflictions or self._afflictions.get(worker.id, {}).pop(job.id, None) != "lose_result":
+        if self._effect_on(worker, job) != "lose_result":
             return False
+        self._afflictions[worker.id].pop(job.id)
         self._endpoint.life.miss(job, worker, "its result was ordered to get lost")
+        return True
+
+    def loses_output(self, job: Job, worker: Worker) -> bool:
+        """`lose_output`: it completes, and nothing of what its handler returned is there."""
+        if self._effect_on(worker, job) != "lose_output":
+            return False
+        self._afflictions[worker.id].pop(job.id)
         return True
 
     def swallows_stop(self, job: Job, worker: Worker) -> bool:

@@ -38,6 +38,7 @@ EFFECTS: dict[str, Point] = {
     "hang": Point.DELIVERY,
     "ignore_cancel": Point.DELIVERY,
     "lose_result": Point.DELIVERY,
+    "lose_output": Point.DELIVERY,
     "stop_heartbeat": Point.DELIVERY,
     "slow_start_ms": Point.START,
     "throttled_ms": Point.START,

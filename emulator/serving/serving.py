@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from emulator.clock.real_time import new_loop
 from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class EmulatorThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._live())
         except BaseException as error:
             self._failure = error
         finally:

@@ -348,11 +348,15 @@ def _outcome(call: asyncio.Task[Answered]) -> Answered:
 def _new_client() -> httpx.AsyncClient:
     import httpx
 
+    from emulator.http_transport import AsyncTransport
+
     return httpx.AsyncClient(
         # The time-out is the emulator's clock's, beyond what it takes to connect; waiting turns are the
         # semaphores'; no proxy of the user's environment stands between here and localhost.
         timeout=httpx.Timeout(None, connect=CONNECT_PATIENCE_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CALLS_PER_RECEIVER),
+        transport=AsyncTransport(
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CALLS_PER_RECEIVER)
+        ),
         follow_redirects=False,
         trust_env=False,
         headers={"content-type": "application/json", "user-agent": f"runpod-emulator/{__version__}"},

@@ -191,6 +191,22 @@ def test_healthcheck_imports_nothing_heavy(folder):
         assert not re.search(rf"\| +{heavy}\b", imported), heavy
 
 
+def test_a_command_that_only_asks_imports_no_server(folder):
+    """And no models: what is ordered is checked where it is taken."""
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "emulator", "status", "x", "--url", "http://127.0.0.1:1"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    ).stderr
+    assert "emulator.cli.job_commands" in imported
+    assert "no emulator answers" in imported or "nobody listens" in imported.lower()
+    for heavy in ("fastapi", "starlette", "uvicorn"):
+        assert not re.search(rf"\| +{heavy}\b", imported), heavy
+
+
 def test_serving_never_imports_the_runpod_sdk(folder):
     (folder / "modules.py").write_text(
         "import sys, runpod\n"

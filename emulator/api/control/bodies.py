@@ -194,6 +194,8 @@ class EndpointSettings(_Control):
     scaler_type: ScalerType = ScalerType.QUEUE_DELAY
     scaler_value: int = 4
     cold_start_ms: int = 0
+    #: Null is production's: 10 for /run, 20 for /runsync.
+    result_limit_mib: int | None = None
     flashboot: bool = False
     #: What process workers run in place of a handler: a text, or its words.
     command: str | list[str] = []
