@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from emulator.api.auth import is_control
+from emulator.api.console_page import add_console
 from emulator.api.control import control_router
 from emulator.api.control.body_limit import BODY_MAX_MIB, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
@@ -76,8 +77,7 @@ class EmulatorApp(FastAPI):
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
         self.add_api_route("/_emulator/docs", self._docs, include_in_schema=False)
-        for path in ("/", "/_emulator"):
-            self.add_api_route(path, _to_docs, include_in_schema=False)
+        add_console(self)
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
         self.add_exception_handler(ControlError, _on_control_error)
@@ -158,10 +158,6 @@ def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
     if is_openai_path(path):
         return openai_error(status, detail)
     return error_reply(status, detail)
-
-
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/_emulator/docs")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

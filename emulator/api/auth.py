@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _OPEN = frozenset({"/_emulator/health", "/_emulator/ready"})
 #: Where webhooks are received: whoever calls a webhook has no key either.
 _SINK = "/_emulator/sink/"
+#: The console's files, which hold no data: the page asks for the key before it asks for anything.
+_CONSOLE = "/_emulator/ui"
 #: How a container reaches services of its host; no page can make the name point elsewhere.
 _HOST_OF_CONTAINERS = frozenset({"host.docker.internal", "host.containers.internal"})
 #: Production's own name, for clients whose host cannot be changed (docs/connect.md).
@@ -85,9 +87,10 @@ class Access:
     def control_refusal(self, path: str, headers: Mapping[bytes, bytes]) -> str | None:
         """Why a request to a path of the control API does not pass (401); None when it does.
 
-        With keys configured all of it asks for one, except whether it serves, and the sinks' receiving side.
+        With keys configured all of it asks for one, except whether it serves, the sinks' receiving side, and
+        the console's files.
         """
-        if not self.checks_keys or path in _OPEN or path.startswith(_SINK):
+        if not self.checks_keys or path in _OPEN or path.startswith((_SINK, f"{_CONSOLE}/")):
             return None
         return self.refusal(headers.get(b"authorization"))
 

@@ -42,7 +42,11 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
             ("s3", f"{emulator.store.url}  bucket {emulator.store.bucket}, in memory; workers have its keys")
         )
         rows.append(("", f'"s3Config": {json.dumps(emulator.store.s3_config)}'))
-    rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
+    rows += [
+        ("clock", emulator.clock.mode),
+        ("console", f"{emulator.url}/"),
+        ("docs", f"{emulator.url}/_emulator/docs"),
+    ]
     table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
     return (
         f"\nrunpod-emulator {__version__}\n\n{table}\n\n"

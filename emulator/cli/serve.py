@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import sys
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,9 +57,9 @@ _GROUPS = {
     "Handler and workers": "worker-kind command module workdir python reload system-checks",
     "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
     " scaler-value cold-start flashboot",
-    "Who may call": "host port api-key no-auth allow-host insecure allow-code-over-http rate-limits"
-    " rate-limit-scale",
-    "The emulator": "config clock journal-entries s3 log-format log-level",
+    "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
+    " rate-limits rate-limit-scale",
+    "The emulator": "config clock journal-entries result-limit s3 log-format log-level",
 }
 #: What the help calls their values.
 _VALUES = {
@@ -82,6 +83,8 @@ _VALUES = {
     "journal-entries": "N",
     "log-format": "text|json",
     "log-level": "LEVEL",
+    "result-limit": "MIB",
+    "allow-origin": "ORIGIN",
 }
 
 
@@ -238,6 +241,7 @@ def serve(
         bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
     ] = False,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
+    open_page: Annotated[bool, _option("--open/--no-open", "Open the console in the browser.")] = False,
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
     ] = LogFormat.TEXT,
@@ -321,7 +325,7 @@ def serve(
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload
-            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
+            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir, open_page=open_page))
     except (ConfigError, ClockError, HandlerError) as error:
         flush_log()
         typer.echo(f"error: {as_options(str(error))}", err=True)
@@ -361,7 +365,9 @@ def _nearness(context: typer.Context, name: str) -> int:
     return 0 if source is None else _NEARNESS.get(source.name, 0)
 
 
-async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None) -> None:
+async def _serve(
+    emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None, open_page: bool
+) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     watch = LoopWatch()
@@ -373,6 +379,8 @@ async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, work
         gc.set_threshold(_GC_THRESHOLD)
         typer.echo("Ready.")
         sys.stdout.flush()
+        if open_page:
+            await asyncio.to_thread(webbrowser.open, f"{emulator.url}/")
         await stop.wait()
         log.info("stopping")
     watch.end()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.job_error import explained
-from emulator.masking import masked_text
+from emulator.masking import masked_body, masked_text
 
 if TYPE_CHECKING:
     from emulator.core.job import Job
@@ -45,12 +46,14 @@ class JobBrief:
     @property
     def preview(self) -> str:
         """How its input begins, as it was written; empty where the request begins with something else."""
+        if self._whole:
+            body = masked_body(self._begins)
+            return json.dumps(body["input"], ensure_ascii=False) if isinstance(body, dict) else ""
         begins = masked_text(self._begins)
         found = _INPUT_FIRST.match(begins)
         if found is None:
             return ""
-        text = begins[found.end() :]
-        return text.removesuffix("}").rstrip(", ") if self._whole else text.rstrip(", ")
+        return begins[found.end() :]
 
     def as_json(self) -> dict[str, Any]:
         """All of it; times in ms."""

@@ -84,7 +84,7 @@ async def test_events_tell_of_each_step_of_a_job():
             ("IN_QUEUE", "IN_PROGRESS"),
             ("IN_PROGRESS", "COMPLETED"),
         ]
-        assert steps[0]["job"]["preview"] == '{"word":"hi"}'
+        assert steps[0]["job"]["preview"] == '{"word": "hi"}'
 
 
 async def test_events_that_came_while_nobody_listened_are_sent_on_resuming():
