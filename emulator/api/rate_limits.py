@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
@@ -64,8 +63,7 @@ class RateLimits:
     def __init__(self, *, enabled: bool = True, scale: float = 1.0) -> None:
         self._enabled = enabled
         self._scale = scale
-        #: An endpoint's go with it.
-        self._meters: WeakKeyDictionary[Endpoint, dict[RateLimit, Meter]] = WeakKeyDictionary()
+        self._meters: dict[tuple[str, RateLimit], Meter] = {}
 
     def reset(self) -> None:
         """Start all windows anew; requests that are being answered are forgotten."""
@@ -76,12 +74,9 @@ class RateLimits:
 
         :raises TooManyRequests: there are too many already (429).
         """
-        meters = self._meters.get(endpoint)
-        if meters is None:
-            meters = self._meters[endpoint] = {}
-        meter = meters.get(limit)
+        meter = self._meters.get((endpoint.id, limit))
         if meter is None:
-            meter = meters[limit] = Meter(limit)
+            meter = self._meters[endpoint.id, limit] = Meter(limit)
         now_ms = endpoint.clock.now_ms()
         if now_ms >= meter.window_ends_ms:
             meter.window_ends_ms = now_ms + WINDOW_MS

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
-from emulator.workers.command import WorkerCommand, WorkerEnvironment
+from emulator.workers.command import WorkerCommand
+from emulator.workers.environment import WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.imported_files import imported_files
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
     from emulator.workers.guard import Guard
-    from emulator.workers.worker_secrets import WorkerSecrets
 
 Launcher: TypeAlias = InlineLauncher | ProcessLauncher
 
@@ -72,16 +72,9 @@ def _workplaces(source: object) -> Workplaces:
 
 
 def process_launcher(
-    endpoint: Endpoint,
-    command: WorkerCommand,
-    clock: Clock,
-    guard: Guard,
-    *,
-    url: str,
-    api_key: str,
-    worker_secrets: WorkerSecrets,
+    endpoint: Endpoint, command: WorkerCommand, clock: Clock, guard: Guard, *, url: str, api_key: str
 ) -> ProcessLauncher:
-    """A launcher of worker processes, which reach the emulator at `url` with `api_key` and a secret each."""
+    """A launcher of worker processes, which reach the emulator at `url` with `api_key`."""
     config = endpoint.config
     environment = WorkerEnvironment(
         endpoint_id=endpoint.id,
@@ -91,7 +84,6 @@ def process_launcher(
         system_checks=config.system_checks,
         path=command.path,
         folder=command.folder,
-        secret_of=worker_secrets.of,
         state_folder=guard.folder_of,
     )
     return ProcessLauncher(

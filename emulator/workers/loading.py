@@ -96,8 +96,7 @@ def parts_of(source: str | Path) -> tuple[str, str]:
     place, colon, function = text.rpartition(":")
     if not (colon and function.isidentifier()):
         place, function = text, ""
-    is_module = function and ":" not in place and all(place.split("."))
-    if not place.endswith(".py") and not is_module:
+    if not place.endswith(".py") and not function:
         raise HandlerError(
             f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
             + _as_command(text)

@@ -1,2 +1,0 @@
-// The console's charts; bundled into emulator/console/vendor/charts.js.
-export { default as Plot } from "uplot";

@@ -1,1 +1,0 @@
-export { default as Plot } from "uplot";
