@@ -21,6 +21,11 @@ FROM builder AS builder-sdk
 RUN pip --python /opt/venv/bin/python install --quiet "$(echo /dist/*.whl)[sdk]"
 
 
+FROM builder AS builder-s3
+
+RUN pip --python /opt/venv/bin/python install --quiet "$(echo /dist/*.whl)[s3]"
+
+
 FROM python:3.12-slim AS base
 
 # The emulator runs other people's handlers: leave nothing here that installs, and no rights.
@@ -30,7 +35,9 @@ COPY --from=builder /dist /dist
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    # Who reaches it is decided by the port mapping; what workers run cannot be set over HTTP.
     EMULATOR_HOST=0.0.0.0 \
+    EMULATOR_INSECURE=true \
     EMULATOR_PORT=8000
 
 ARG VERSION=unreleased
@@ -56,6 +63,16 @@ FROM base AS slim
 COPY --from=builder /opt/venv /opt/venv
 # A script that imports runpod cannot run in a process of its own here; inline, a stand-in is there for it.
 ENV EMULATOR_WORKER_KIND=inline
+
+
+# The local S3 store alone, for docker-compose.s3.yml.
+FROM base AS s3
+
+COPY --from=builder-s3 /opt/venv /opt/venv
+EXPOSE 9000
+HEALTHCHECK NONE
+ENTRYPOINT ["python", "-m", "emulator.s3.server", "--host", "0.0.0.0"]
+CMD []
 
 
 FROM base AS sdk

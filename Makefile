@@ -13,10 +13,10 @@ BUSY = 0
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 # Projects of ours in JavaScript, and the mark that npm leaves once their packages are there.
-NODE = tests/conformance examples/vitest
+NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-long test-repeat lint bench conformance clean
+.PHONY: help run test test-long test-repeat mutants lint console bench conformance clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -34,12 +34,19 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/repeat.sh $(N) $(BUSY)
 
-lint: .venv/installed-dev ## check style, types, imports and the Dockerfile
+mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd console && npm run --silent check && node bundle.mjs --check
 	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
+
+console: $(NODE_MODULES) ## bundle what the console's pages need from npm, with its licences
+	cd console && npm run --silent check && node bundle.mjs
 
 bench: .venv/installed-bench ## measure, beside the SDK's dev server and a bare ASGI app
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -67,6 +74,10 @@ clean: ## remove all that was made here, the installed packages too
 
 .venv/installed-bench: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev,bench]'
+	@touch $@
+
+.venv/installed-mutants: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev,mutants]'
 	@touch $@
 
 $(NODE_MODULES): %/node_modules/.package-lock.json: %/package.json %/package-lock.json

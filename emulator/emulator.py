@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import secrets
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
+from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
+from emulator.api.waits import Waits
 from emulator.clock.clock import Clock, clock_of
+from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
-from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote
+from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
+from emulator.history.event_feed import EventFeed
 from emulator.history.journal import ENTRIES_KEPT, Journal
 from emulator.history.log_lines import log_event
+from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
+from emulator.masking import without
+from emulator.s3.store import LocalStore, StoreGone
 from emulator.scenario.faults import Faults
 from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
@@ -27,6 +36,7 @@ from emulator.workers.command import with_module_as_command
 from emulator.workers.launchers import worker_kind
 from emulator.workers.project import project_of
 from emulator.workers.staff import Staff
+from emulator.workers.worker_secrets import WorkerSecrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -66,7 +76,12 @@ class Emulator:
     :param rate_limits: whether production's limits (wire.md 6) are enforced.
     :param rate_limit_scale: multiplies every limit.
     :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
+    :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
+    :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
+    :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
+    :param code_over_http: whether whoever may use the control API may say what workers run.
+    :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id or a number is out of bounds.
     """
 
@@ -80,7 +95,12 @@ class Emulator:
         rate_limits: bool = True,
         rate_limit_scale: float = 1.0,
         journal_entries: int = ENTRIES_KEPT,
+        s3: bool = False,
         on_event: Callable[[Event], None] | None = None,
+        allow_hosts: Collection[str] = (),
+        allow_origins: Collection[str] = (),
+        code_over_http: bool = False,
+        code_token: str | None = None,
     ) -> None:
         if not rate_limit_scale > 0:
             raise ConfigError(f"rate_limit_scale is {rate_limit_scale}: it must be above 0")
@@ -88,22 +108,38 @@ class Emulator:
         #: The faults that are ordered; none at first.
         self.faults = Faults()
         #: What has happened.
-        self.journal = Journal(journal_entries)
-        self._listener = on_event
+        self._feed = EventFeed(self.clock)
+        self.journal = Journal(journal_entries, self._feed)
+        #: The local S3 store, where one was asked for.
+        self.store = LocalStore() if s3 else None
+        self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
+        self._waits = Waits()
         #: What is ordered for each endpoint.
         self._scenarios: dict[Endpoint, Scenario] = {}
+        #: The figures of each.
+        self._measures: dict[Endpoint, Measures] = {}
         self._webhooks = Webhooks(self.journal, self._scenarios)
-        self._access = Access(api_keys, required=auth)
-        self._guard = BrowserGuard()
+        #: What workers that are started here prove themselves by.
+        self.worker_secrets = WorkerSecrets()
+        self._code_token = code_token or secrets.token_urlsafe()
+        self._access = Access(
+            api_keys,
+            self.worker_secrets,
+            required=auth,
+            code_over_http=code_over_http,
+            code_token=self._code_token,
+        )
+        self._guard = BrowserGuard(allow_hosts=allow_hosts)
+        self._origins = Origins(allow_origins)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
         self._queue_watch = QueueWatch(self._endpoints)
-        self._staff = Staff(self._access.any_key)
-        self._logs = WorkerLogs(self.clock)
+        self._staff = Staff(self._access.any_key, self.worker_secrets)
+        self._logs = WorkerLogs(self.clock, self._feed)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
@@ -197,8 +233,10 @@ class Emulator:
             default_endpoint_id=next(iter(self._endpoints)),
             access=self._access,
             guard=self._guard,
+            origins=self._origins,
             rate_limits=self._rate_limits,
             controls=Controls(
+                access=self._access,
                 clock=self.clock,
                 reset=self.reset,
                 not_ready=lambda: self._obstacles,
@@ -209,9 +247,13 @@ class Emulator:
                 process_id=self._process_id,
                 logs=self._logs,
                 journal=self.journal,
+                feed=self._feed,
+                measures=self._measures,
                 faults=self.faults,
                 sinks=self._sinks,
                 webhooks=self._webhooks,
+                waits=self._waits,
+                store=self.store,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
@@ -226,16 +268,21 @@ class Emulator:
         """Load the handlers and let jobs run.
 
         :raises HandlerError: a handler cannot be loaded; nothing has been started.
+        :raises ConfigError: the S3 store cannot be started.
         :raises EmulatorError: it has been started before.
         """
         if self._started_ms is not None:
             raise EmulatorError("an Emulator is started once: make another one")
         try:
+            if self.store is not None:
+                await self.store.start()
             for endpoint in self._endpoints.values():
                 self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
+            if self.store is not None:
+                await self.store.stop()
             raise
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
@@ -255,12 +302,18 @@ class Emulator:
         :raises ClockError: the clock's mode is none.
         :raises EmulatorError: its workers would be processes and nothing is served.
         """
+        if len(self._endpoints) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
+            raise ConfigError(f"there are {ENDPOINTS_MAX} endpoints already: take some away")
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
         if self._started_ms is not None:
-            if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
-                raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
-            self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            try:
+                if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
+                    raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
+                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            except EmulatorError:
+                self._forget_endpoint(endpoint)
+                raise
         # While one is taken away, somebody else may put another in its place.
         while endpoint_id in self._endpoints:
             await self.remove_endpoint(endpoint_id)
@@ -282,7 +335,10 @@ class Emulator:
         endpoint.close()
         await self._staff.dismiss(endpoint)
         await self._webhooks.drop(endpoint)
-        del self._scenarios[endpoint]
+        self._forget_endpoint(endpoint)
+
+    def _forget_endpoint(self, endpoint: Endpoint) -> None:
+        del self._scenarios[endpoint], self._measures[endpoint]
         endpoint.clock.forget_execution(endpoint.pool.is_executing)
         if endpoint.clock is not self.clock:
             endpoint.clock.close()
@@ -295,12 +351,14 @@ class Emulator:
         await self._staff.close()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
+        if self.store is not None:
+            await self.store.stop()
         for clock in self._clocks():
             clock.close()
 
     async def reset(self) -> dict[str, dict[str, int]]:
-        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received and the journal; restart
-        the workers. Clocks get their first modes back; endpoints stay.
+        """Forget all jobs, webhooks, counters, stubs, faults, what sinks received, the objects of
+        the S3 store and the journal; restart the workers. Clocks get their first modes back; endpoints stay.
 
         Returns per endpoint how many jobs and workers there were.
         """
@@ -313,10 +371,15 @@ class Emulator:
         self._logs.clear()
         await self._webhooks.drop()
         self._sinks.clear()
+        if self.store is not None:
+            with suppress(StoreGone):
+                await self.store.clear()
         self._rate_limits.reset()
         for clock in self._clocks():
             clock.restore()
         self.journal.clear()
+        self._measures.update({endpoint: Measures(endpoint) for endpoint in self._measures})
+        self._feed.add("reset", lambda: {"reset": counts})
         return counts
 
     async def __aenter__(self) -> Self:
@@ -334,11 +397,9 @@ class Emulator:
         `async with` gives the URL, in the loop in which the emulator was started. A plain `with` starts it
         too, in a thread of its own, and gives an `EmulatorClient`: for plain tests and scripts.
 
-        Off this machine's own addresses the `Host` header is not checked.
-
         :raises ConfigError: the address cannot be bound.
         """
-        return Serving(self, lambda: self._serve(host, port), self._access.any_key)
+        return Serving(self, lambda: self._serve(host, port), self._access.any_key, self._code_token)
 
     @asynccontextmanager
     async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
@@ -357,6 +418,8 @@ class Emulator:
         finally:
             self._url = None
             self._logs.release()
+            self._waits.release()
+            self._feed.release()
             await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
             self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
@@ -392,11 +455,16 @@ class Emulator:
 
         endpoint = Endpoint(endpoint_id, config, clock, emit)
         self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
+        self._measures[endpoint] = Measures(endpoint)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 
     def _on_event(self, endpoint: Endpoint, event: Event) -> None:
         old_news = False
+        if self._access.checks_keys and isinstance(event, WorkerWrote):
+            # Its environment has a key, and what prints an environment is not rare.
+            told = without(event.line.text, self._access.keys)
+            event = replace(event, line=replace(event.line, text=told))
         if isinstance(event, JobMoved):
             if event.job.webhook is not None:
                 self._webhooks.on_job_moved(event.job, endpoint)
@@ -409,6 +477,8 @@ class Emulator:
         else:
             self._logs.notify()
             self.journal.on_event(event)
+            if (measures := self._measures.get(endpoint)) is not None:
+                measures.on_event(event)
         endpoint.clock.nudge()
         log_event(event, old_news=old_news)
         if self._listener is not None:

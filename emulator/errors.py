@@ -24,6 +24,10 @@ class MalformedRequest(EmulatorError):
     """The request's body is not a JSON object."""
 
 
+class BodyTooLarge(MalformedRequest):
+    """The request's body is larger than is taken."""
+
+
 class JobNotFound(EmulatorError):
     """job not found: the id is unknown, or its result has expired."""
 

@@ -17,7 +17,10 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from emulator.client import ClockClient, EmulatorClient, EndpointClient, SinkClient
 
 _MARKER = "emulator(handler=None, clock=None, faults=[], **settings): what the test's endpoint is like"
+#: Of each job, so many of the lines its worker wrote.
+_LINES_SHOWN = 20
 #: The last jobs and calls that a failed test's report shows.
 _JOBS_SHOWN = 10
 _CALLS_SHOWN = 30
@@ -36,6 +41,7 @@ _NOT_BY_PROXY = "127.0.0.1,localhost,.runpod.ai,.runpod.io"
 _REAL_BASE_URL = "https://api.runpod.ai/v2"
 #: What the SDK looks at when it is imported.
 _BASE_URL_VARIABLE = "RUNPOD_ENDPOINT_BASE_URL"
+_API_KEY_VARIABLE = "RUNPOD_API_KEY"
 
 _endpoints = pytest.StashKey["list[EndpointClient]"]()
 _failed = pytest.StashKey[bool]()
@@ -70,6 +76,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """Say why a test file is not found in a package that has our name."""
+    report: pytest.CollectReport = yield
+    if report.failed and "No module named 'emulator." in str(report.longrepr):
+        named = next((each for each in collector.path.parents if each.name == "emulator"), collector.path)
+        report.sections.append((
+            "runpod-emulator",
+            f"{named} is called like the package of runpod-emulator, which is imported already: rename it, or"
+            " remove its __init__.py",
+        ))  # fmt: skip
+    return report
+
+
 @pytest.fixture(scope="session")
 def emulator(pytestconfig: pytest.Config) -> Iterator[EmulatorClient]:
     """The emulator of this session: in this process, or the one at `--emulator-url`."""
@@ -77,7 +97,9 @@ def emulator(pytestconfig: pytest.Config) -> Iterator[EmulatorClient]:
     from emulator.errors import EmulatorError
 
     if url := _option(pytestconfig, "emulator_url"):
-        with EmulatorClient(url) as client:
+        key = os.environ.get("EMULATOR_API_KEY", "").split(maxsplit=1)
+        token = os.environ.get("EMULATOR_CODE_TOKEN")
+        with EmulatorClient(url, api_key=key[0] if key else "local", code_token=token) as client:
             try:
                 # Whether all its endpoints have workers is not for the tests that bring their own.
                 client.control("GET", "/endpoints")
@@ -116,6 +138,9 @@ def make_endpoint(
             return endpoint
 
         yield make
+        if not request.node.stash.get(_failed, False):
+            for each in request.node.stash.get(_endpoints, []):
+                _check_stubs(each)
 
 
 @pytest.fixture
@@ -128,14 +153,14 @@ def endpoint(request: pytest.FixtureRequest, make_endpoint: Callable[..., Endpoi
 @pytest.fixture
 def emulator_clock(endpoint: EndpointClient) -> ClockClient:
     """The time of the test's endpoint: its own, and frozen unless the marker says otherwise."""
-    return endpoint.clock
+    return _ours(endpoint, "emulator_clock").clock
 
 
 @pytest.fixture
 def webhook_sink(request: pytest.FixtureRequest, emulator: EmulatorClient) -> Iterator[SinkClient]:
     """A webhook receiver: give its `url` to a job, script its `answers`, `wait` for what comes."""
     if "endpoint" in request.fixturenames:
-        sink = request.getfixturevalue("endpoint").sink()
+        sink = _ours(request.getfixturevalue("endpoint"), "webhook_sink").sink()
     else:
         sink = emulator.sink()
     yield sink
@@ -150,21 +175,23 @@ def runpod_env(
     env = RunpodEnv(emulator.base_url, emulator.api_key)
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), _NOT_BY_PROXY)))
     before = os.environ.get(_BASE_URL_VARIABLE, _REAL_BASE_URL)
+    key_before = os.environ.get(_API_KEY_VARIABLE)
     monkeypatch.setenv(_BASE_URL_VARIABLE, env.base_url)
-    monkeypatch.setenv("RUNPOD_API_KEY", env.api_key)
+    monkeypatch.setenv(_API_KEY_VARIABLE, env.api_key)
     # A proxy would look up the real host for us.
     monkeypatch.setenv("NO_PROXY", no_proxy)
     monkeypatch.setenv("no_proxy", no_proxy)
     if (sdk := sys.modules.get("runpod")) is not None:
-        # It has read the variables when it was imported.
-        monkeypatch.setattr(sdk, "endpoint_url_base", env.base_url)
-        monkeypatch.setattr(sdk, "api_key", env.api_key)
+        _point(sdk, env, monkeypatch)
+    else:
+        monkeypatch.setattr(sys, "meta_path", [_SDKFinder(env), *sys.meta_path])
     calls = _refuse_real_hosts(monkeypatch, env)
     yield env
     imported = sys.modules.get("runpod")
-    if sdk is None and imported is not None:
+    if sdk is None and imported is not None and _is_sdk(imported):
+        # What it had read if it had been imported outside of the test.
         imported.endpoint_url_base = before  # type: ignore[attr-defined]
-        imported.api_key = os.environ.get("RUNPOD_API_KEY")  # type: ignore[attr-defined]
+        imported.api_key = key_before  # type: ignore[attr-defined]
     if calls and not request.node.stash.get(_failed, False):
         pytest.fail(f"{calls[0]} The code under test has swallowed this.", pytrace=False)
 
@@ -186,6 +213,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 told = f"cannot be told: {error}"
             report.sections.append((f"runpod-emulator: {endpoint.id}", told))
     return report
+
+
+def _ours(endpoint: Any, asking: str) -> EndpointClient:
+    """The endpoint that a fixture of ours has asked for, unless the user has one of that name."""
+    from emulator.client import EndpointClient
+
+    if not isinstance(endpoint, EndpointClient):
+        pytest.fail(
+            f"{asking} is that of runpod-emulator's fixture `endpoint`, and this test finds another in its"
+            f" place ({endpoint!r:.100}): rename yours, or have it return make_endpoint(…)",
+            pytrace=False,
+        )
+    return endpoint
 
 
 def _option(config: pytest.Config, name: str) -> str | None:
@@ -227,6 +267,15 @@ def _from_root(settings: dict[str, Any], root: Path) -> dict[str, Any]:
     return settings
 
 
+def _check_stubs(endpoint: EndpointClient) -> None:
+    from emulator.errors import ConfigError
+
+    try:
+        endpoint.check_stubs()
+    except ConfigError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
 def _remove(endpoint: EndpointClient) -> None:
     from emulator.client import Refused
 
@@ -235,6 +284,41 @@ def _remove(endpoint: EndpointClient) -> None:
     except Refused as error:
         if error.status != 404:
             raise
+
+
+class _SDKFinder(MetaPathFinder):
+    """Points the SDK at the emulator when it is first imported within the test.
+
+    It reads the base URL from the environment by itself, and the key from a file of the user's alone.
+    """
+
+    def __init__(self, env: RunpodEnv) -> None:
+        self._env = env
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != "runpod" or (spec := PathFinder.find_spec(name, path, target)) is None or not spec.loader:
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_point(module: ModuleType) -> None:
+            load(module)
+            if _is_sdk(module):
+                module.api_key = self._env.api_key  # type: ignore[attr-defined]
+
+        spec.loader.exec_module = load_and_point  # type: ignore[method-assign]
+        return spec
+
+
+def _is_sdk(module: Any) -> bool:
+    """Whether it is the SDK, and no stub of a test."""
+    return hasattr(module, "endpoint_url_base")
+
+
+def _point(sdk: ModuleType, env: RunpodEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point an SDK that has been imported: it has read the variables by then."""
+    if _is_sdk(sdk):
+        monkeypatch.setattr(sdk, "endpoint_url_base", env.base_url)
+        monkeypatch.setattr(sdk, "api_key", env.api_key)
 
 
 def _refuse_real_hosts(monkeypatch: pytest.MonkeyPatch, env: RunpodEnv) -> list[str]:
@@ -271,7 +355,9 @@ def _story(endpoint: EndpointClient) -> str:
     """What happened at an endpoint: its calls, and the time line of each job."""
     calls = endpoint.journal.find(kind="api")
     lines = [
-        f"{len(calls)} call{'' if len(calls) == 1 else 's'}"
+        "no calls came"
+        if not calls
+        else f"{len(calls)} call{'' if len(calls) == 1 else 's'}"
         + (f", the last {_CALLS_SHOWN}:" if len(calls) > _CALLS_SHOWN else ":"),
         *(_call_line(call) for call in calls[-_CALLS_SHOWN:]),
     ]
@@ -280,6 +366,8 @@ def _story(endpoint: EndpointClient) -> str:
         lines += ["", f"job {job.id}, input {view['input']!r:.200}", *job.timeline]
         if view["waiting_for"] is not None:
             lines.append(f"  waiting: {view['waiting_for']}")
+        if written := job.logs[-_LINES_SHOWN:]:
+            lines += ["  its worker wrote:", *(f"  │ {line}" for line in written)]
     return "\n".join(lines)
 
 

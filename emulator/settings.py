@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emulator.api.auth import is_loopback
 from emulator.core.config import EndpointConfig
+from emulator.core.durations import duration_ms
 from emulator.emulator import DEFAULT_ENDPOINT_ID
 from emulator.errors import ConfigError
 from emulator.workers.project import why_not_a_folder
@@ -22,20 +24,34 @@ VARIABLE_PREFIX = "EMULATOR_"
 #: EMULATOR_WORKER_ENV_NAME=value gives worker processes NAME=value.
 WORKER_ENV_PREFIX = "WORKER_ENV_"
 DEFAULT_FILE = Path("emulator.toml")
+#: `exec` gives it to its emulator and to the command: what proves that a handler comes from there.
+CODE_TOKEN_VARIABLE = "EMULATOR_CODE_TOKEN"
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 
+def given_keys(keys: Iterable[str] | None) -> list[str]:
+    """The API keys that pass.
 
-def duration_ms(text: str, bare_unit: str) -> int:
-    """`500ms`, `2s`, `1.5m` or `1h` in ms; a number alone is in `bare_unit`.
-
-    :raises ConfigError: it is not a duration.
+    :raises ConfigError: one is empty: whoever gives a key wants to be asked for one.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
-    if match is None:
-        raise ConfigError(f"{text!r} is not a duration: write 500ms, 2s, 10m or 1h")
-    number, unit = match.groups()
-    return round(float(number) * _UNITS_MS[unit or bare_unit])
+    variable = f"{VARIABLE_PREFIX}API_KEY"
+    given = list(keys or ())
+    if not given and os.environ.get(variable) is not None:
+        raise ConfigError(f"{variable} is empty: give it a key, or unset it to let any key pass")
+    if any(not key.strip() for key in given):
+        raise ConfigError("an API key is empty: give it a value, or leave it out to let any key pass")
+    return given
+
+
+def check_exposure(host: str, *, asks_for_key: bool, insecure: bool) -> None:
+    """Refuse to listen beyond this machine without a key, unless that is wanted.
+
+    :raises ConfigError: see above.
+    """
+    if not (asks_for_key or insecure or is_loopback(host)):
+        raise ConfigError(
+            f"--host {host} is reached by other machines, which could read every job and run what they like:"
+            " set a key (--api-key, EMULATOR_API_KEY), or say --insecure if all who reach the port may do so"
+        )
 
 
 def endpoints_of(
@@ -53,12 +69,47 @@ def endpoints_of(
     configs: dict[str, EndpointConfig] = {}
     for spec in specs:
         endpoint_id, _, own_handler = spec.partition("=")
+        if endpoint_id in configs:
+            raise ConfigError(f"endpoint {endpoint_id!r} is given twice")
         command = () if own_handler else defaults.command
         configs[endpoint_id] = replace(defaults, handler=own_handler or handler, command=command)
     for endpoint_id, table in tables.items():
         base = configs.get(endpoint_id, replace(defaults, handler=handler))
         configs[endpoint_id] = _with_table(base, endpoint_id, table, folder)
     return configs or {DEFAULT_ENDPOINT_ID: replace(defaults, handler=handler)}
+
+
+def as_options(message: str) -> str:
+    """What is wrong with a setting, with its name as the command line has it."""
+    for field, option, unit in (
+        ("workers_min", "--workers-min", ""), ("workers_max", "--workers-max", ""),
+        ("idle_timeout_s", "--idle-timeout", " s"), ("execution_timeout_ms", "--execution-timeout", " ms"),
+        ("cold_start_ms", "--cold-start", " ms"), ("scaler_type", "--scaler-type", ""),
+        ("scaler_value", "--scaler-value", ""), ("worker_kind", "--worker-kind", ""),
+        ("rate_limit_scale", "--rate-limit-scale", ""),
+    ):  # fmt: skip
+        message = re.sub(rf"(?<![\w-]){field} is ([\d.]+)", rf"{option} is \g<1>{unit}", message)
+        message = re.sub(rf"(?<![\w-]){field}(?!\w)", option, message)
+        if unit:
+            # The bounds that follow are in it, too.
+            message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
+    return message
+
+
+def configured_keys() -> list[str]:
+    """The keys that `serve` would let pass, as variables and emulator.toml have it.
+
+    :raises ConfigError: the file cannot be read.
+    """
+    if keys := os.environ.get(f"{VARIABLE_PREFIX}API_KEY", "").split():
+        return keys
+    named = os.environ.get(f"{VARIABLE_PREFIX}CONFIG")
+    path = Path(named) if named else DEFAULT_FILE
+    try:
+        given = tomllib.loads(path.read_text()).get("api-key", []) if path.is_file() else []
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return [given] if isinstance(given, str) else [str(key) for key in given]
 
 
 def _whole_number(value: object) -> int:
@@ -112,6 +163,7 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "execution-timeout": ("execution_timeout_ms", lambda value: duration_ms(str(value), "ms")),
     "scaler-type": ("scaler_type", str),
     "scaler-value": ("scaler_value", _whole_number),
+    "result-limit": ("result_limit_mib", _whole_number),
     "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
     "worker-kind": ("worker_kind", str),
     "flashboot": ("flashboot", _truth),

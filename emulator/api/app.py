@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from emulator.api.auth import is_control
+from emulator.api.console_page import add_console
 from emulator.api.control import control_router
+from emulator.api.control.body_limit import BODY_MAX_MIB, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from emulator.api.auth import Access, BrowserGuard
     from emulator.api.control.controls import Controls
+    from emulator.api.origins import Origins
     from emulator.api.rate_limits import RateLimits
 
 
@@ -47,6 +51,7 @@ class EmulatorApp(FastAPI):
         default_endpoint_id: str,
         access: Access,
         guard: BrowserGuard,
+        origins: Origins,
         rate_limits: RateLimits,
         controls: Controls,
         lifespan: Lifespan[FastAPI],
@@ -64,14 +69,15 @@ class EmulatorApp(FastAPI):
         )
         self._controls = controls
         self._guard = guard
+        self._origins = origins
+        self._access = access
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
         self._described: dict[str, Any] | None = None
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
         self.add_api_route("/_emulator/docs", self._docs, include_in_schema=False)
-        for path in ("/", "/_emulator"):
-            self.add_api_route(path, _to_docs, include_in_schema=False)
+        add_console(self)
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
         self.add_exception_handler(ControlError, _on_control_error)
@@ -85,15 +91,37 @@ class EmulatorApp(FastAPI):
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if refusal := self._guard.refusal(headers):
+        if self._origins.allows(headers) and self._dispatch.serves_clients(path):
+            send = self._origins.telling(headers, send)
+            preflight = self._origins.preflight(scope["method"], headers)
+            headers = self._origins.without_page(headers)
+        else:
+            preflight = None
+        if refusal := self._guard.refusal(scope["method"], path, headers):
             log.warning("%s %s → 403: %s", scope["method"], path, refusal)
             await self._dispatch.send(_refusal(path, 403, "forbidden", refusal), send)
+        elif preflight is not None:
+            await self._dispatch.send(preflight, send)
+        elif is_control(path) and (refusal := self._access.control_refusal(path, headers)):
+            log.warning("%s %s → 401: %s", scope["method"], path, refusal)
+            await self._dispatch.send(_refusal(path, 401, "unauthorized", refusal), send)
         elif reasons := self._not_ready(path):
             await self._dispatch.send(_refusal(path, 503, "not_running", "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
-            await super().__call__(_as_json(scope), receive, self._with_headers(send))
+            await self._serve_control(_as_json(scope), headers, receive, self._with_headers(send))
+
+    async def _serve_control(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        body = ControlBody(receive)
+        if body.is_too_large(headers):
+            detail = f"the body is larger than {BODY_MAX_MIB} MiB"
+            await self._dispatch.send(_refusal(scope["path"], 413, "too_large", detail), send)
+            return
+        await super().__call__(scope, body.receive, send)
+        body.forget()
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document of everything that is served."""
@@ -118,10 +146,6 @@ class EmulatorApp(FastAPI):
         return send_with_headers
 
 
-def _is_control(path: str) -> bool:
-    return path == "/_emulator" or path.startswith("/_emulator/")
-
-
 def _as_json(scope: Scope) -> Scope:
     """The request without its content type: `curl -d '{"by_ms": 1000}'` says that it sends a form."""
     return {**scope, "headers": [header for header in scope["headers"] if header[0] != b"content-type"]}
@@ -129,25 +153,21 @@ def _as_json(scope: Scope) -> Scope:
 
 def _refusal(path: str, status: int, code: str, detail: str) -> Reply:
     """An error in the form of the API that was asked."""
-    if _is_control(path):
+    if is_control(path):
         return Reply(status, ControlError(status, code, detail).body())
     if is_openai_path(path):
         return openai_error(status, detail)
     return error_reply(status, detail)
 
 
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/_emulator/docs")
-
-
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         detail = f"nothing is served at {request.url.path[:200]!r}"
-        detail += "" if _is_control(request.url.path) else ": see /_emulator/docs"
+        detail += "" if is_control(request.url.path) else ": see /_emulator/docs"
     else:
         detail = str(error.detail)
-    if _is_control(request.url.path):
+    if is_control(request.url.path):
         code = "not_found" if error.status_code == 404 else "not_allowed"
         return _control_error(ControlError(error.status_code, code, detail), error.headers)
     return Response(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from emulator.history.journal import Entry, EntryKind
+from emulator.masking import masked_body, masked_headers, masked_query, masked_text
 
 if TYPE_CHECKING:
     from emulator.api.exchange import Call, Reply, StreamedReply
 
 #: Of a body, what is kept.
 _BODY_KEPT = 64 * 1024
-_MASK = "***"
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
-_SECRET_KEYS = frozenset({"accessId", "accessSecret"})
 
 
 class CallEntry(Entry):
@@ -67,26 +64,42 @@ class CallEntry(Entry):
     @property
     def size(self) -> int:
         """About how many bytes of memory it holds."""
-        return 600 + len(self.request_body) + len(self.response_body)
+        headers = sum(
+            100 + len(name) + len(value)
+            for some in (self.request_headers.items(), self.response_headers)
+            for name, value in some
+        )
+        texts = len(self.path) + len(self.query_string) + len(self.method) + len(self._job_id)
+        return 600 + headers + texts + len(self.request_body) + len(self.response_body)
 
     def details(self) -> dict[str, Any]:
         """Request and answer, with secrets masked."""
-        query = dict(parse_qsl(self.query_string.decode("utf-8", "replace"), keep_blank_values=True))
         return {
             "operation": self.operation,
             "method": self.method,
             "path": self.path,
-            "query": query,
+            "query": masked_query(self.query_string),
             "status": self.status,
             "duration_ms": round(self.duration_ms, 3),
             "request": {
-                "headers": _shown_headers(self.request_headers.items()),
+                "headers": masked_headers(self.request_headers.items()),
                 **_shown_body(self.request_body, self._request_size),
             },
             "response": {
-                "headers": _shown_headers(self.response_headers),
+                "headers": masked_headers(self.response_headers),
                 **_shown_body(self.response_body, self._response_size),
             },
+        }
+
+    def news(self) -> dict[str, Any]:
+        """The call without its headers and bodies."""
+        return {
+            **self.outline(),
+            "operation": self.operation,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "duration_ms": round(self.duration_ms, 3),
         }
 
     def line(self) -> str:
@@ -95,26 +108,10 @@ class CallEntry(Entry):
         return f"{self.method} {self.path} → {status}"
 
 
-def _shown_headers(headers: Any) -> dict[str, str]:
-    shown = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-    return {name: _MASK if name in _SECRET_HEADERS else value for name, value in shown.items()}
-
-
 def _shown_body(body: bytes, size: int) -> dict[str, Any]:
     if size > len(body):
-        return {"body": _without_cut_secrets(body), "size": size, "truncated": True}
-    try:
-        return {"body": _masked(json.loads(body)), "size": size}
-    except ValueError:
-        return {"body": body.decode("utf-8", "replace"), "size": size}
-    except RecursionError:
-        return {"body": _without_cut_secrets(body), "size": size}
-
-
-def _without_cut_secrets(body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
-    # What cannot be parsed cannot be masked by its keys.
-    return _MASK if any(key in text for key in _SECRET_KEYS) else text
+        return {"body": masked_text(body), "size": size, "truncated": True}
+    return {"body": masked_body(body), "size": size}
 
 
 def _parsed(body: bytes) -> Any:
@@ -122,11 +119,3 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _MASK if key in _SECRET_KEYS else _masked(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
-    return value

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Send
 
     from emulator.api.exchange import Call
+    from emulator.api.waits import Waits
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.fault_effects import FaultEffects
     from emulator.scenario.fault_rule import FaultRule
@@ -52,7 +53,7 @@ async def strike_call(
     return effects.strike(Point.CALL, read_input, operation=operation, only_named=by_worker)
 
 
-async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint) -> Reply | None:
+async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint, waits: Waits) -> Reply | None:
     """The answer that a fault gives instead of the operation's; None when the call goes on."""
     if rule.effect == "latency_ms":
         if call.method == "POST":
@@ -60,7 +61,7 @@ async def ordered_reply(rule: FaultRule, call: Call, endpoint: Endpoint) -> Repl
             with suppress(MalformedRequest):
                 await call.body(_BODY_MIB)
         with endpoint.clock.waiting():
-            await call.while_connected(endpoint.clock.sleep(rule.value, "ordered latency"))
+            await call.while_connected(waits.until(endpoint.clock.sleep(rule.value, "ordered latency")))
     if rule.effect != "status":
         return None
     headers = rule.more.get("headers") or {}

@@ -20,6 +20,7 @@ from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
 from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
+from emulator.api.refused_workers import RefusedWorkers
 from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
 from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
@@ -91,12 +92,21 @@ class Dispatch:
         self._rate_limits = rate_limits
         self._reply_headers = reply_headers
         self._journal = controls.journal
+        self._waits = controls.waits
+        self._refused_workers = RefusedWorkers()
 
     @staticmethod
     def serves(path: str) -> bool:
         """Whether the path is one of the endpoint API."""
         name = path[1:].partition("/")[0]
         return path.startswith("/v2/") or name in OPERATIONS or name in WORKER_CALLS
+
+    @staticmethod
+    def serves_clients(path: str) -> bool:
+        """Whether the path is one that clients call: no worker's, and none of the control API."""
+        parts = path.split("/")[1:]
+        name = parts[2] if parts[0] == "v2" and len(parts) > 2 else parts[0]
+        return name in OPERATIONS
 
     async def serve(
         self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
@@ -111,7 +121,6 @@ class Dispatch:
         by_worker = name in WORKER_CALLS
         if by_worker and call.connection is not None:
             call.connection.by_worker = True
-        level = logging.DEBUG if by_worker else logging.INFO
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
         reply: Reply | StreamedReply | None = None
@@ -121,7 +130,7 @@ class Dispatch:
                 effects = self._scenarios[endpoint].effects
                 rule = await strike_call(call, effects, name, by_worker=by_worker)
                 if rule is not None:
-                    reply = await ordered_reply(rule, call, endpoint)
+                    reply = await ordered_reply(rule, call, endpoint, self._waits)
             if rule is not None and rule.value == "reset":
                 await reset_connection(call)
             elif reply is None and by_worker:
@@ -143,6 +152,7 @@ class Dispatch:
         if isinstance(reply, StreamedReply):
             # What it was is known when it has been sent.
             hung_up = not await self._stream(reply, call, send)
+        level = _level(reply, rule, by_worker=by_worker)
         if log.isEnabledFor(level):
             outcome = "the client hung up" if hung_up else _outcome(reply)
             log.log(level, "%s %s → %s", call.method, path, outcome)
@@ -160,7 +170,8 @@ class Dispatch:
         body = b""
         if reply.status not in _BODILESS:
             body = reply.body
-            headers += (_JSON, (b"content-length", b"%d" % len(body)), *reply.headers)
+            headers += (_JSON, (b"content-length", b"%d" % len(body)))
+        headers += reply.headers
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -179,11 +190,12 @@ class Dispatch:
     async def _answer(
         self, call: Call, endpoint_id: str, operation: Operation | None, path_length: int
     ) -> Reply | StreamedReply:
-        if refusal := self._access.refusal(call.headers.get(b"authorization")):
-            return error_reply(401, refusal)
+        # Production says whether there is such an endpoint before it asks for a key (wire.md 1).
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
             return self._no_such_endpoint(endpoint_id)
+        if refusal := self._access.refusal(call.headers.get(b"authorization")):
+            return error_reply(401, refusal)
         if operation is None or not (operation.any_path or path_length == 1 + operation.names_job):
             return error_reply(404, f"no such operation: {call.path[:200]!r}: {_what_there_is(call.path)}")
         if call.method not in operation.methods:
@@ -209,8 +221,8 @@ class Dispatch:
     async def _answer_worker(self, call: Call, endpoint_id: str, name: str, ids: list[str]) -> Reply:
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
-            return self._no_such_endpoint(endpoint_id)
-        return await answer_worker(name, ids, call, endpoint, self._access)
+            return await self._refused_workers.refuse(call, self._no_such_endpoint(endpoint_id))
+        return await answer_worker(name, ids, call, endpoint, self._access, self._refused_workers)
 
     def _no_such_endpoint(self, endpoint_id: str) -> Reply:
         known = ", ".join(self._endpoints)
@@ -233,8 +245,19 @@ async def _send_truncated(call: Call, send: Send, message: Message) -> None:
         await send(message)
 
 
+def _level(reply: Reply | StreamedReply | None, rule: FaultRule | None, *, by_worker: bool) -> int:
+    if by_worker:
+        return logging.DEBUG
+    # What was ordered is no news.
+    refused = reply is not None and reply.status >= 400 and rule is None
+    return logging.WARNING if refused else logging.INFO
+
+
 def _outcome(reply: Reply | StreamedReply | None) -> str:
-    return "no answer" if reply is None else str(reply.status)
+    if reply is None:
+        return "no answer"
+    reason = reply.reason if isinstance(reply, Reply) else ""
+    return f"{reply.status}: {reason}" if reason else str(reply.status)
 
 
 def _is_idle(name: str, reply: Reply | StreamedReply | None) -> bool:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from emulator.api.exchange import Reply
 from emulator.core.json_text import encode
 from emulator.errors import (
+    BodyTooLarge,
     EmulatorError,
     EndpointNotFound,
     InvalidRequest,
@@ -19,6 +20,7 @@ from emulator.errors import (
 _STATUS_OF: dict[type[EmulatorError], int] = {
     InvalidRequest: 400,
     MalformedRequest: 400,
+    BodyTooLarge: 400,
     NotRetryable: 400,
     EndpointNotFound: 404,
     JobNotFound: 404,
@@ -39,7 +41,7 @@ def phrase(status: int) -> str:
 
 def error_reply(status: int, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
     """An error answer; `detail` says what was wrong and what to do."""
-    return Reply(status, error_body(status, detail), headers)
+    return Reply(status, error_body(status, detail), headers, reason=detail)
 
 
 def reply_to(error: EmulatorError) -> Reply:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
-from emulator.errors import EmulatorError, InvalidRequest, MalformedRequest
+from emulator.errors import BodyTooLarge, EmulatorError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -57,6 +57,8 @@ class Reply:
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    #: Of a refusal, why: for the log, as SDKs show their users the status code alone.
+    reason: str = ""
 
 
 class StreamedReply:
@@ -155,7 +157,7 @@ class Call:
     async def body(self, limit_mib: int) -> bytes:
         """The request's body; one that is too large is refused before it is in memory.
 
-        :raises MalformedRequest: it is larger than `limit_mib` (wire.md 1).
+        :raises BodyTooLarge: it is larger than `limit_mib` (wire.md 1).
         :raises ClientGone: the client hung up while sending it.
         """
         limit = limit_mib * _MIB
@@ -227,8 +229,8 @@ class Call:
         task.cancel()
 
 
-def _too_large(limit_mib: int) -> MalformedRequest:
-    return MalformedRequest(f"bad request: body: exceeded max body size of {limit_mib}MiB")
+def _too_large(limit_mib: int) -> BodyTooLarge:
+    return BodyTooLarge(f"bad request: body: exceeded max body size of {limit_mib}MiB")
 
 
 def _integer(text: str) -> int | None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from emulator.api.call_entry import CallEntry
+from emulator.api.control.replies import list_of, object_of
 from emulator.api.errors import phrase
+from emulator.clock.slices import in_slices
+from emulator.core.json_text import encode
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -17,15 +20,11 @@ if TYPE_CHECKING:
     from emulator.history.journal import Entry
 
 
-def har(entries: Iterable[Entry]) -> dict[str, Any]:
-    """An archive of those entries that are calls."""
-    return {
-        "log": {
-            "version": "1.2",
-            "creator": {"name": "runpod-emulator", "version": __version__},
-            "entries": [_call(entry) for entry in entries if isinstance(entry, CallEntry)],
-        }
-    }
+async def har(entries: Iterable[Entry]) -> bytes:
+    """An archive of those entries that are calls, as JSON text."""
+    calls = [encode(_call(entry)) async for entry in in_slices(entries) if isinstance(entry, CallEntry)]
+    about = {"version": "1.2", "creator": {"name": "runpod-emulator", "version": __version__}}
+    return object_of({}, log=object_of(about, entries=list_of(calls)))
 
 
 def _call(entry: CallEntry) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _ANSWERS: Mapping[str, type[BaseModel]] = {
     "retry": wire.JobState,
     "purge-queue": wire.Purged,
     "health": wire.EndpointHealth,
+    "metrics": wire.WorkerMetrics,
     "requests": wire.Requests,
 }
 _BODIES: Mapping[str, type[BaseModel]] = {"run": wire.RunRequest, "runsync": wire.RunRequest}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from emulator.api import rate_limits
 from emulator.api.exchange import Call, Reply, StreamedReply
 from emulator.api.openai import door
+from emulator.api.waiting import HINT_HEADER, wait_for_end
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
 from emulator.core.status_body import status_body
+from emulator.core.worker import WorkerState
 from emulator.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -47,8 +49,7 @@ async def runsync(call: Call, endpoint: Endpoint) -> Reply:
             await call.body(RUNSYNC_BODY_MIB), endpoint.default_policy, sync=True, ttl=call.ttl()
         )
     )
-    await _wait(call, endpoint, job, wait_ms)
-    return _full(endpoint, job)
+    return await _ended(call, endpoint, job, wait_ms)
 
 
 async def status(call: Call, endpoint: Endpoint) -> Reply:
@@ -60,8 +61,7 @@ async def status_sync(call: Call, endpoint: Endpoint) -> Reply:
     """A job once it has ended, or as it stands after `?wait`."""
     wait_ms = call.wait_ms(RUNSYNC_WAIT_MS)
     job = endpoint.get(call.job_id)
-    await _wait(call, endpoint, job, wait_ms)
-    return _full(endpoint, job)
+    return await _ended(call, endpoint, job, wait_ms)
 
 
 async def stream(call: Call, endpoint: Endpoint) -> Reply:
@@ -110,6 +110,15 @@ async def requests(call: Call, endpoint: Endpoint) -> Reply:
     )
 
 
+async def metrics(_call: Call, endpoint: Endpoint) -> Reply:
+    """How many workers are in each state, and which wait for a job."""
+    counts = {state.value: count for state, count in endpoint.pool.counts().items()}
+    ready = [worker.id for worker in endpoint.pool if worker.state is WorkerState.IDLE]
+    return Reply(
+        200, encode({"workers": dict(sorted({**counts, "ready": len(ready)}.items())), "readyWorkers": ready})
+    )
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Operation:
     """One operation: how it is asked for, and how often it may be."""
@@ -135,14 +144,21 @@ OPERATIONS: dict[str, Operation] = {
     "retry": Operation(answer=retry, methods=("POST",), names_job=True),
     "purge-queue": Operation(answer=purge_queue, methods=("POST",), limit=rate_limits.PURGE_QUEUE),
     "health": Operation(answer=health, methods=("GET",)),
+    "metrics": Operation(answer=metrics, methods=("GET",)),
     "requests": Operation(answer=requests, methods=("GET",), limit=rate_limits.REQUESTS),
     "openai": Operation(answer=door.answer, methods=("GET", "POST"), any_path=True, limit=rate_limits.OPENAI),
 }
 
 
-async def _wait(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> None:
-    if not job.terminal:
-        await call.while_connected(endpoint.wait(job, wait_ms))
+async def _ended(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> Reply:
+    """The job once it has ended, or as it stands after `wait_ms`; sooner where it waits for a clock that is
+    frozen: the answer then has a hint.
+    """
+    hint = "" if job.terminal else await call.while_connected(wait_for_end(endpoint, job, wait_ms))
+    body = status_body(job, endpoint.clock.now_ms())
+    if not hint:
+        return Reply(200, body)
+    return Reply(200, body, ((HINT_HEADER, " ".join(hint.split()).encode("ascii", "replace")),))
 
 
 def _short(job: Job, job_status: JobStatus) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
@@ -63,7 +64,8 @@ class RateLimits:
     def __init__(self, *, enabled: bool = True, scale: float = 1.0) -> None:
         self._enabled = enabled
         self._scale = scale
-        self._meters: dict[tuple[str, RateLimit], Meter] = {}
+        #: An endpoint's go with it.
+        self._meters: WeakKeyDictionary[Endpoint, dict[RateLimit, Meter]] = WeakKeyDictionary()
 
     def reset(self) -> None:
         """Start all windows anew; requests that are being answered are forgotten."""
@@ -74,9 +76,12 @@ class RateLimits:
 
         :raises TooManyRequests: there are too many already (429).
         """
-        meter = self._meters.get((endpoint.id, limit))
+        meters = self._meters.get(endpoint)
+        if meters is None:
+            meters = self._meters[endpoint] = {}
+        meter = meters.get(limit)
         if meter is None:
-            meter = self._meters[endpoint.id, limit] = Meter(limit)
+            meter = meters[limit] = Meter(limit)
         now_ms = endpoint.clock.now_ms()
         if now_ms >= meter.window_ends_ms:
             meter.window_ends_ms = now_ms + WINDOW_MS

@@ -13,8 +13,8 @@ from pydantic.alias_generators import to_camel
 
 from emulator.core.job import JobStatus
 from emulator.core.policy import (
-    EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
+    EXECUTION_TIMEOUT_MIN_MS,
     TTL_DEFAULT_MS,
     TTL_MAX_MS,
     TTL_MIN_MS,
@@ -30,7 +30,7 @@ class _Wire(BaseModel):
 class Policy(_Wire):
     """How a job may run (wire.md 2). Times in ms."""
 
-    execution_timeout: Annotated[int, Field(gt=EXECUTION_TIMEOUT_ABOVE_MS, le=EXECUTION_TIMEOUT_MAX_MS)] = (
+    execution_timeout: Annotated[int, Field(ge=EXECUTION_TIMEOUT_MIN_MS, le=EXECUTION_TIMEOUT_MAX_MS)] = (
         600_000
     )
     low_priority: bool = False
@@ -120,6 +120,14 @@ class EndpointHealth(_Wire):
 
     jobs: JobCounts
     workers: WorkerCounts
+
+
+class WorkerMetrics(_Wire):
+    """The workers of an endpoint (wire.md 4)."""
+
+    workers: WorkerCounts
+    #: The ids of those that wait for a job.
+    ready_workers: list[str]
 
 
 class ListedJob(JobBody):

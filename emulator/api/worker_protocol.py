@@ -14,16 +14,18 @@ from emulator.api.exchange import Reply
 from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
-from emulator.core.result import JobResult
-from emulator.errors import JobNotFound, MalformedRequest, WorkerGone
+from emulator.core.result import MIB, JobResult
+from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from emulator.api.auth import Access
     from emulator.api.exchange import Call
+    from emulator.api.refused_workers import RefusedWorkers
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
+    from emulator.core.result import ResultLimit
 
 log = logging.getLogger("emulator.api")
 
@@ -53,22 +55,25 @@ class WorkerCall:
         last, _, parameters = last.partition("&")
         self.worker_id, self.job_id = (*ids, last, "")[:2]
         self._appended = dict(parse_qsl(parameters, keep_blank_values=True))
+        #: It comes from a worker that was started here, be it one that should be gone by now.
+        self.is_ours = False
 
     def parameter(self, name: str, default: str = "") -> str:
         """A parameter of the URL."""
         return self._appended.get(name) or self.call.query.get(name, default)
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether it comes from a worker that was started here, be it one that should be gone by now."""
-        return self.parameter("started") == "here"
+    def result_limit(self) -> ResultLimit | None:
+        """How large the result of the job that it is about may be; None when the job is no longer its own."""
+        return self.gateway.result_limit(self.worker_id, self.job_id)
 
     async def fields(self) -> dict[str, Any]:
         """The JSON object in the body, whatever its content type says; NaN and Infinity are let through.
 
-        :raises MalformedRequest: it is none, or too large.
+        :raises MalformedRequest: it is none.
+        :raises BodyTooLarge: it is larger than any result may be.
         """
-        body = await self.call.body(RESULT_BODY_MIB)
+        limit = self.result_limit()
+        body = await self.call.body(max(RESULT_BODY_MIB, 0 if limit is None else limit.mib))
         try:
             fields = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -78,20 +83,17 @@ class WorkerCall:
         return fields
 
 
-async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access) -> Reply:
+async def answer_worker(
+    name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access, refused: RefusedWorkers
+) -> Reply:
     """The answer to one of the calls named in `WORKER_CALLS`."""
     answer, id_count, methods = WORKER_CALLS[name]
     if len(ids) != id_count:
-        return error_reply(404, f"no such operation: {call.path[:200]!r}")
+        return await refused.refuse(call, error_reply(404, f"no such operation: {call.path[:200]!r}"))
     asked = WorkerCall(call, endpoint, ids)
-    refusal = access.refusal(call.headers.get(b"authorization"))
-    if refusal and not asked.gateway.is_ours(asked.worker_id):
-        # A worker started here may send another key than it was given (wire.md 7).
-        return error_reply(401, refusal)
-    if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
-        return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")
-    if call.method not in methods:
-        return error_reply(405, f"{call.method} is not allowed here: use {', '.join(methods)}")
+    asked.is_ours = access.is_ours(asked.worker_id, asked.parameter("secret"))
+    if (refusal := _refusal(asked, methods, access)) is not None:
+        return await refused.refuse(call, refusal)
     try:
         with asked.gateway.contact(asked.worker_id):
             return await answer(asked)
@@ -104,6 +106,18 @@ async def answer_worker(name: str, ids: list[str], call: Call, endpoint: Endpoin
         return error_reply(400, f"bad request: body: {error}")
 
 
+def _refusal(asked: WorkerCall, methods: tuple[str, ...], access: Access) -> Reply | None:
+    """The answer to a call that is not let in."""
+    authorization = asked.call.headers.get(b"authorization")
+    if refusal := access.worker_refusal(asked.worker_id, asked.parameter("secret"), authorization):
+        return error_reply(401, refusal)
+    if not asked.worker_id.isprintable() or not 0 < len(asked.worker_id) <= _WORKER_ID_MAX:
+        return error_reply(400, f"bad request: worker id: {asked.worker_id[:200]!r} cannot be one")
+    if asked.call.method not in methods:
+        return error_reply(405, f"{asked.call.method} is not allowed here: use {', '.join(methods)}")
+    return None
+
+
 async def job_take(asked: WorkerCall) -> Reply:
     """One job, or 204 when none has come for a while."""
     jobs = await _take(asked, 1)
@@ -113,8 +127,10 @@ async def job_take(asked: WorkerCall) -> Reply:
 async def job_take_batch(asked: WorkerCall) -> Reply:
     """Up to `batch_size` jobs, or 204 when none has come for a while."""
     size = asked.parameter("batch_size", "1")
-    limit = min(int(size), _BATCH_MAX) if len(size) < 10 and size.isascii() and size.isdigit() else 1
-    jobs = await _take(asked, max(limit, 1))
+    # A number of any length is one; Python reads no more than some thousand digits.
+    digits = size.lstrip("0")[:10] if size.isascii() and size.isdigit() else "1"
+    limit = min(int(digits or "0"), _BATCH_MAX)
+    jobs = await _take(asked, max(limit, 1), by_batch=True)
     return Reply(200, b"[" + b",".join(map(_job_text, jobs)) + b"]") if jobs else Reply(204, b"")
 
 
@@ -136,30 +152,38 @@ async def job_stop(asked: WorkerCall) -> Reply:
 async def job_stream(asked: WorkerCall) -> Reply:
     """A chunk of a job's stream."""
     fields = await asked.fields()
-    chunk = fields.get("output", fields)
-    asked.gateway.push_chunk(asked.worker_id, asked.job_id, encode(chunk, "chunk"))
-    return Reply(200, b"{}")
+    chunk_json, limit = encode(fields.get("output", fields), "chunk"), asked.result_limit()
+    asked.gateway.push_chunk(asked.worker_id, asked.job_id, chunk_json)
+    return _taken_within(limit, len(chunk_json))
 
 
 async def job_done(asked: WorkerCall) -> Reply:
     """The end of a job, or how far it has come. The same result may come again."""
     gateway, worker_id, job_id = asked.gateway, asked.worker_id, asked.job_id
+    limit = asked.result_limit()
     try:
         fields = await asked.fields()
+    except BodyTooLarge:
+        if limit is not None:
+            gateway.finish(worker_id, job_id, limit.refusal(f"more than {RESULT_BODY_MIB} MB"))
+        raise
     except MalformedRequest as error:
         gateway.finish(worker_id, job_id, JobResult(error=f"the worker's result was refused: {error}"))
         raise
     if fields.get("status") == "IN_PROGRESS":
         gateway.report_progress(worker_id, job_id, encode(fields.get("output"), "progress"))
         return Reply(200, b"{}")
+    if advice := _on_result(fields):
+        gateway.advise(worker_id, job_id, advice)
     try:
-        gateway.finish(worker_id, job_id, _result(fields))
+        result = _result(fields)
+        gateway.finish(worker_id, job_id, result)
     except NotJSON as fault:
         # The SDK takes a 400 for final; production leaves such a job to its time-out.
         stop_worker = bool(fields.get("stopPod"))
         gateway.finish(worker_id, job_id, JobResult(error=str(fault), stop_worker=stop_worker))
         raise
-    return Reply(200, b"{}")
+    return _taken_within(limit, result.size)
 
 
 async def ping(asked: WorkerCall) -> Reply:
@@ -193,7 +217,7 @@ WORKER_CALLS: dict[str, tuple[Callable[[WorkerCall], Awaitable[Reply]], int, tup
 }
 
 
-async def _take(asked: WorkerCall, limit: int) -> list[Job]:
+async def _take(asked: WorkerCall, limit: int, *, by_batch: bool = False) -> list[Job]:
     gateway, worker_id = asked.gateway, asked.worker_id
     if not asked.is_ours:
         gateway.meet(worker_id)
@@ -202,14 +226,16 @@ async def _take(asked: WorkerCall, limit: int) -> list[Job]:
         raise WorkerGone
     with gateway.contact(worker_id):
         # A job must not be answered to a worker that has just hung up.
-        return await asked.call.while_connected(_taken(asked, limit), listen_after_s=0)
+        return await asked.call.while_connected(_taken(asked, limit, by_batch=by_batch), listen_after_s=0)
 
 
-async def _taken(asked: WorkerCall, limit: int) -> list[Job]:
+async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
     """Jobs for the worker; they go back to the queue if it hangs up as they come."""
     gateway, worker_id = asked.gateway, asked.worker_id
     holds_nothing = asked.parameter("job_in_progress") == "0"
-    jobs = await gateway.take(worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing)
+    jobs = await gateway.take(
+        worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing, by_batch=by_batch
+    )
     try:
         for _ in range(_ROUNDS_TO_HANG_UP):
             await next_round()
@@ -217,6 +243,12 @@ async def _taken(asked: WorkerCall, limit: int) -> list[Job]:
         gateway.hand_back(worker_id, [job.id for job in jobs])
         raise
     return jobs
+
+
+def _taken_within(limit: ResultLimit | None, size: int) -> Reply:
+    if limit is None or size <= limit.mib * MIB:
+        return Reply(200, b"{}")
+    return error_reply(400, f"bad request: body: exceeded max body size of {limit.mib}MiB")
 
 
 def _has_just_begun(endpoint: Endpoint, job_id: str) -> bool:
@@ -228,6 +260,15 @@ def _has_just_begun(endpoint: Endpoint, job_id: str) -> bool:
 
 def _job_text(job: Job) -> bytes:
     return encode(job.payload(), "job")
+
+
+def _on_result(fields: dict[str, Any]) -> str:
+    """What is to be said of a result that is none; empty for one that is."""
+    if "output" in fields or fields.get("error") or fields.get("stopPod"):
+        return ""
+    brought = ", ".join(sorted(fields))[:200]
+    what = f"has {brought}, and neither output nor error" if brought else "is {}: the handler returned {}"
+    return f"what the worker brought {what}; the job is COMPLETED without output, as in production"
 
 
 def _result(fields: dict[str, Any]) -> JobResult:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli import job_commands
+from emulator.cli import endpoint_commands, job_commands
 from emulator.cli.clock_commands import clock_commands
 from emulator.cli.doctor import doctor
 from emulator.cli.exec import exec_
 from emulator.cli.fault_commands import fault_commands
+from emulator.cli.help import Command, Commands
 from emulator.cli.hub_tests import hub_tests
 from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
 from emulator.serving.healthcheck import healthcheck as check_health
 from emulator.version import __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 cli = typer.Typer(
     name="runpod-emulator",
-    help="A local emulator of the Runpod Serverless endpoint API.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+_RUN, _JOBS, _REST = "Run handlers", "Jobs of an emulator that runs", "Look at it, and steer it"
+_MACHINE = "This machine"
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,31 +46,40 @@ def main(
         typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """A local emulator of the Runpod Serverless endpoint API."""
+    """A local emulator of the Runpod Serverless endpoint API.
+
+    `runpod-emulator COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong
+    usage, 3 no emulator answers, 4 timed out.
+    """
 
 
-cli.command()(serve)
-cli.command("exec")(exec_)
-cli.command()(invoke)
-cli.command("test")(hub_tests)
+cli.command(cls=Command, rich_help_panel=_RUN)(serve)
+cli.command("invoke", cls=Command, rich_help_panel=_RUN)(invoke)
+cli.command("test", cls=Command, rich_help_panel=_RUN)(hub_tests)
+cli.command("exec", cls=Command, rich_help_panel=_RUN)(exec_)
 
 
-for command in (
-    job_commands.submit, job_commands.status, job_commands.jobs, job_commands.cancel, job_commands.retry,
-    job_commands.logs, job_commands.reset, job_commands.env, doctor,
-):  # fmt: skip
-    cli.command()(command)
-cli.add_typer(clock_commands, name="clock")
-cli.add_typer(fault_commands, name="faults")
+def _add(group: str, *functions: Callable[..., None]) -> None:
+    for function in functions:
+        cli.command(cls=Command, rich_help_panel=group)(function)
 
 
-@cli.command()
+_add(_JOBS, job_commands.submit, job_commands.status, job_commands.jobs, job_commands.logs)
+_add(_JOBS, job_commands.cancel, job_commands.retry, endpoint_commands.purge)
+_add(_REST, endpoint_commands.health, endpoint_commands.workers)
+cli.add_typer(clock_commands, name="clock", rich_help_panel=_REST)
+cli.add_typer(fault_commands, name="faults", rich_help_panel=_REST)
+_add(_REST, endpoint_commands.reset, endpoint_commands.env)
+_add(_MACHINE, doctor)
+
+
+@cli.command(cls=Command, rich_help_panel=_MACHINE)
 def healthcheck() -> None:
     """Exit with 0 when the emulator of this machine serves (EMULATOR_HOST, EMULATOR_PORT)."""
     raise typer.Exit(check_health())
 
 
-@cli.command()
+@cli.command(cls=Command, hidden=True)
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

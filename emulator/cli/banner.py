@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
@@ -20,13 +21,15 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
 
     :param in_folder: where workers run, if that was set.
     """
+    # Keys are shown nowhere.
+    key = "one-of-your-keys" if emulator.checks_keys else "anything"
     rows = [("url", emulator.url)]
     for endpoint_id in emulator.endpoint_ids:
         kind = emulator.worker_kind(endpoint_id)
         rows.append(("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"))
         if kind is WorkerKind.EXTERNAL:
             rows.append(("workers", "external: those that come; give each these variables:"))
-            rows += [("", line) for line in _variables(emulator.url, endpoint_id)]
+            rows += [("", line) for line in _variables(emulator.url, endpoint_id, key)]
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))
             rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))
@@ -34,9 +37,17 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         rows.append(("workdir", str(in_folder)))
     if reload and emulator.projects():
         rows.append(("reload", "saved code is taken up at once"))
-    rows += [("clock", emulator.clock.mode), ("docs", f"{emulator.url}/_emulator/docs")]
+    if emulator.store is not None:
+        rows.append(
+            ("s3", f"{emulator.store.url}  bucket {emulator.store.bucket}, in memory; workers have its keys")
+        )
+        rows.append(("", f'"s3Config": {json.dumps(emulator.store.s3_config)}'))
+    rows += [
+        ("clock", emulator.clock.mode),
+        ("console", f"{emulator.url}/"),
+        ("docs", f"{emulator.url}/_emulator/docs"),
+    ]
     table = "\n".join(f"  {name:<9} {value}" for name, value in rows)
-    key = "one-of-your-keys" if emulator.checks_keys else "anything"
     return (
         f"\nrunpod-emulator {__version__}\n\n{table}\n\n"
         "Point the SDKs here:\n"
@@ -54,7 +65,7 @@ def _workers(config: EndpointConfig, worker_kind: WorkerKind) -> str:
     )
 
 
-def _variables(url: str, endpoint_id: str) -> list[str]:
+def _variables(url: str, endpoint_id: str, key: str) -> list[str]:
     """What makes the SDK of any process a worker of the endpoint (wire.md 7)."""
     base = f"{url}/v2/{endpoint_id}"
     return [
@@ -62,6 +73,6 @@ def _variables(url: str, endpoint_id: str) -> list[str]:
         f"RUNPOD_WEBHOOK_POST_OUTPUT='{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none'",
         f"RUNPOD_WEBHOOK_POST_STREAM='{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none'",
         f"RUNPOD_WEBHOOK_PING='{base}/ping/$RUNPOD_POD_ID?gpu=none'",
-        f"RUNPOD_ENDPOINT_ID={endpoint_id} RUNPOD_AI_API_KEY=anything RUNPOD_POD_ID=any-name-of-its-own",
+        f"RUNPOD_ENDPOINT_ID={endpoint_id} RUNPOD_AI_API_KEY={key} RUNPOD_POD_ID=any-name-of-its-own",
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS=true RUNPOD_SKIP_GPU_CHECK=true",
     ]

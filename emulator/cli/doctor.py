@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -15,10 +16,13 @@ from urllib.parse import urlsplit
 
 import typer
 
+from emulator.cli.asking import EXIT_USAGE, address, fail
 from emulator.settings import VARIABLE_PREFIX
 from emulator.version import __version__
 
 _DEFAULT_PORT = 8000
+#: Real seconds for Docker to say whether its daemon runs.
+_DOCKER_PATIENCE_S = 10
 _PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -40,13 +44,23 @@ def doctor(
         typer.Option(
             "--port",
             envvar=f"{VARIABLE_PREFIX}PORT",
+            metavar="N",
             help=f"The port to look at (default: that of {VARIABLE_PREFIX}URL, or 8000).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Look at what the emulator needs: Python, the SDK, the port, proxies. Exits with 1 if it cannot run."""
-    port = port or _port_of(os.environ.get(f"{VARIABLE_PREFIX}URL", "")) or _DEFAULT_PORT
+    """Look for what may keep it from working here.
+
+    Looks at Python, the SDK, the port, proxies and Docker. Exits with 1 if it cannot run.
+    """
+    if port is not None and not 0 < port < 65_536:
+        fail(f"--port is {port}: it must be from 1 to 65535", EXIT_USAGE)
+    port = (
+        port
+        or _port_of(address(None if not (url := os.environ.get(f"{VARIABLE_PREFIX}URL")) else url))
+        or _DEFAULT_PORT
+    )
     findings = [_python(), _sdk(), *_port(port), _base_url(port), _proxy(), _docker()]
     if as_json:
         typer.echo(json.dumps({"version": __version__, "findings": [asdict(each) for each in findings]}))
@@ -143,4 +157,13 @@ def _docker() -> Finding:
     found = shutil.which("docker")
     if found is None:
         return Finding("docker", None, "not found; it is needed for worker containers alone")
-    return Finding("docker", True, found)
+    try:
+        asked = subprocess.run(
+            [found, "version", "--format", "{{.Server.Version}}"],
+            capture_output=True, text=True, timeout=_DOCKER_PATIENCE_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return Finding("docker", None, f"{found} does not answer")
+    if asked.returncode != 0:
+        return Finding("docker", None, f"{found} is there, but no daemon answers it", "start Docker")
+    return Finding("docker", True, f"{found}, daemon {asked.stdout.strip()}")

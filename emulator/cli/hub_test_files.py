@@ -17,6 +17,15 @@ from emulator.errors import EmulatorError
 TEST_FILES = (".runpod/tests.json", ".github/tests.json", "tests.json", "test_input.json")
 #: Keys of a test. Others are left alone: a job in test_input.json may have a webhook, a policy, an id …
 _TEST_KEYS = ("name", "input", "timeout", "expected_output")
+#: What Runpod's own runner of .github/tests.json calls the last of them; null is none there.
+_RUNNERS_EXPECTATIONS = ("expectedOutput", "output")
+#: What would change what is run, and is not obeyed here, with what to do instead.
+_NOT_OBEYED = {
+    "templateConfig.dockerArgs": "give what it runs with --command",
+    "templateConfig.env": "write the variables into config.env, or give EMULATOR_WORKER_ENV_NAME=value",
+    "template": "templates are in Runpod's cloud; the handler here is the one of --handler",
+    "endpoint": "endpoints are in Runpod's cloud; the handler here is the one of --handler",
+}
 
 #: How much of a value is shown.
 VALUE_CHARS = 60
@@ -128,7 +137,8 @@ def read_test_file(path: Path) -> HubTestFile:
     for number, (fields, place) in enumerate(zip(tests, places, strict=True), 1):
         default_name = f"test {number}" if place else path.name
         read.append(_test(fields, f"{path}: {place}", default_name))
-        warnings += [f"{path}: {place}{'.' if place else ''}{typo}" for typo in _typos(fields)]
+        prefix = f"{path}: {place}{'.' if place else ''}"
+        warnings += [f"{prefix}{sentence}" for sentence in (*_typos(fields), *_not_obeyed(fields))]
     return HubTestFile(path=path, tests=tuple(read), env=_env(config, path), warnings=tuple(warnings))
 
 
@@ -157,15 +167,34 @@ def _test(fields: object, place: str, default_name: str) -> HubTest:
         raise BadTestFile(f"{at('input')}: is null: a job needs an input")
     name = fields.get("name")
     if name is None or name == "":
-        name = default_name
+        # Many a file of the field has an id in its place; that of a test_input.json is the job's.
+        test_id = None if place.endswith(": ") else fields.get("id")
+        name = test_id if isinstance(test_id, str) and test_id else default_name
     if not isinstance(name, str):
         raise BadTestFile(f"{at('name')}: must be a string, not {shown(name)}")
     return HubTest(
         name=name,
         input=fields["input"],
         timeout_ms=_timeout_ms(fields.get("timeout"), at("timeout")),
-        expected_output=fields.get("expected_output", MISSING),
+        expected_output=_expected_output(fields),
     )
+
+
+def _expected_output(fields: Mapping[str, Any]) -> Any:
+    if "expected_output" in fields:
+        return fields["expected_output"]
+    given = (fields[key] for key in _RUNNERS_EXPECTATIONS if fields.get(key) is not None)
+    return next(given, MISSING)
+
+
+def _not_obeyed(fields: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each key of `hardwareConfig` that asks for something else to be run."""
+    for path, advice in _NOT_OBEYED.items():
+        value: Any = fields.get("hardwareConfig")
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value:
+            yield f"hardwareConfig.{path} has no effect: {advice}"
 
 
 def _timeout_ms(value: object, place: str) -> int | None:
@@ -214,7 +243,7 @@ def _typos(fields: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each key that is nearly one of a test's: a misspelt expectation would never fail."""
     absent = {key.replace("_", ""): key for key in (*_TEST_KEYS, "tests") if key not in fields}
     for key in fields:
-        if key in _TEST_KEYS or key == "tests":
+        if key in (*_TEST_KEYS, *_RUNNERS_EXPECTATIONS, "tests"):
             continue
         plain = key.lower().replace("_", "").replace("-", "")
         if close := difflib.get_close_matches(plain, absent, n=1, cutoff=0.8):

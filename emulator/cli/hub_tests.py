@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli.hub_expectations import judge_output
+from emulator.cli.hub_expectations import Match, judge_output, runners_view
 from emulator.cli.hub_results import HubResult, Verdict, counts, report_json, report_junit
 from emulator.cli.hub_test_files import MISSING, TEST_FILES, BadTestFile, HubTest, HubTestFile, read_test_file
 from emulator.cli.one_job import (
@@ -20,10 +20,12 @@ from emulator.cli.one_job import (
     EXIT_TIMED_OUT,
     EXIT_USAGE,
     End,
+    command_of,
     configure_log,
     job_runner,
     one_worker,
     run_to_exit_code,
+    split_words,
     tell,
 )
 from emulator.core.config import WorkerKind
@@ -60,14 +62,22 @@ _STYLES = {
 
 
 def hub_tests(
+    context: typer.Context,
     file: Annotated[
-        Path | None,
-        typer.Argument(help=f"The test file (default: the first of {', '.join(TEST_FILES)})."),
+        str | None,
+        typer.Argument(
+            metavar="FILE", help=f"The test file (default: the first of {', '.join(TEST_FILES)})."
+        ),
+    ] = None,
+    worker_args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ARGS]", help="Arguments for the handler's script, after --."),
     ] = None,
     handler: Annotated[
         str | None,
         typer.Option(
             "--handler",
+            metavar="HANDLER",
             help="A script (handler.py) or a function (handler.py:function, module:function);"
             f" default: the first of {', '.join(HANDLERS)}.",
         ),
@@ -75,20 +85,37 @@ def hub_tests(
     command: Annotated[
         str | None,
         typer.Option(
-            "--command", help="What to run in place of a handler, as for serve: 'python -m app.handler'."
+            "--command",
+            metavar="COMMAND",
+            help="What to run in place of a handler, as for serve: 'python -m app.handler'.",
         ),
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
+    ] = None,
     workdir: Annotated[
-        Path | None, typer.Option("--workdir", help="The folder to run it in (default: this one).")
+        Path | None,
+        typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
     ] = None,
     python: Annotated[
         str | None,
-        typer.Option("--python", help="The interpreter of the worker (default: the emulator's own)."),
+        typer.Option(
+            "--python", metavar="PATH", help="The interpreter of the worker (default: the emulator's own)."
+        ),
     ] = None,
     keyword: Annotated[
         str | None,
         typer.Option("-k", metavar="TEXT", help="Run only the tests whose name contains this (in any case)."),
     ] = None,
+    match: Annotated[
+        Match,
+        typer.Option(
+            "--match",
+            metavar="exact|subset",
+            help="exact: outputs are as expected; subset: objects may have more keys.",
+        ),
+    ] = Match.EXACT,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first test that does not pass.")
     ] = False,
@@ -106,7 +133,8 @@ def hub_tests(
 
     Each test is a job for a worker process, as in production; config.env is
     its environment. A test passes when its job COMPLETES within timeout ms of
-    execution, with the expected_output if there is one. A job that takes
+    execution, with the expected_output (or expectedOutput, or output) if there
+    is one. A job that takes
     longer is stopped, with its worker.
 
     Exit codes: 0 all passed, 1 some failed, 2 nothing was run (wrong usage,
@@ -115,7 +143,11 @@ def hub_tests(
     """
     configure_log(verbose=verbose)
     try:
-        path = file or _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
+        named, words = split_words(context, file, worker_args)
+        command = command_of(command, module, handler)
+        path = (
+            Path(named) if named else _first_of(TEST_FILES, "test file", "name it: runpod-emulator test FILE")
+        )
         tests = _selected(read_test_file(path), keyword)
         if junit is not None:
             _prepare(junit)
@@ -125,11 +157,11 @@ def hub_tests(
         work_in(workdir)
         if handler is None and command is None:
             handler = str(_first_of(HANDLERS, "handler", "name it with --handler, or give a --command"))
-        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command)
+        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command, words)
         source = handler or command or ""
         for warning in tests.warnings:
             tell(f"warning: {warning}")
-        session = _Session(tests.tests, fail_fast=fail_fast)
+        session = _Session(tests.tests, match, fail_fast=fail_fast)
         code = run_to_exit_code(lambda: session.run(config))
     except EmulatorError as error:
         tell(f"error: {error}")
@@ -141,6 +173,8 @@ def hub_tests(
             tell(f"error: --junit: cannot write {junit}: {error.strerror}")
             code = EXIT_USAGE
     _tell_failures(session.results, show_printed=not verbose)
+    for note, names in session.notes.items():
+        tell(f"note: {note} ({', '.join(map(_printable, names))})")
     if as_json:
         document = report_json(tests.path, source, session.results, session.took_ms)
         typer.echo(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
@@ -152,8 +186,11 @@ def hub_tests(
 class _Session:
     """One run of a file's tests, one after the other, by one worker as long as it lives."""
 
-    def __init__(self, tests: Sequence[HubTest], *, fail_fast: bool) -> None:
+    def __init__(self, tests: Sequence[HubTest], match: Match, *, fail_fast: bool) -> None:
         self.results: list[HubResult] = []
+        #: Where Runpod's own runner would judge another way, each with the tests' names.
+        self.notes: dict[str, list[str]] = {}
+        self._match = match
         #: For how long all of it went on, starts of workers included.
         self.took_ms = 0
         self._tests = tests
@@ -213,8 +250,10 @@ class _Session:
             result.why = (f"not done after {timeout_ms} ms: it was stopped",)
         elif outcome.end is End.COMPLETED:
             output = MISSING if job.output_json is None else job.output
-            result.why = judge_output(test, output)
+            result.why = judge_output(test, output, self._match)
             result.verdict = Verdict.FAILED if result.why else Verdict.PASSED
+            if note := runners_view(test, output, passed=not result.why):
+                self.notes.setdefault(note, []).append(test.name)
         return result
 
     def _on_line(self, line: WorkerLine, job_id: str | None) -> None:

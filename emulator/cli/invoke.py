@@ -20,19 +20,23 @@ from emulator.cli.one_job import (
     EXIT_TIMED_OUT,
     EXIT_USAGE,
     End,
+    command_of,
     configure_log,
     ended_by_force,
     job_runner,
     leave,
     one_worker,
     run_to_exit_code,
+    split_words,
     tell,
 )
+from emulator.cli.terminal_text import printable
 from emulator.core.config import EndpointConfig, WorkerKind
+from emulator.core.durations import duration_ms
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
 from emulator.core.status_body import status_body
 from emulator.errors import ConfigError, EmulatorError
-from emulator.settings import duration_ms, interpreter, work_in
+from emulator.settings import interpreter, work_in
 from emulator.workers.loading import parts_of
 from emulator.workers.project import is_worker_module
 
@@ -50,9 +54,14 @@ _EXIT_CODES = {
 
 
 def invoke(
+    context: typer.Context,
     handler: Annotated[
         str | None,
         typer.Argument(help="A script (handler.py) or a function (handler.py:function, module:function)."),
+    ] = None,
+    worker_args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ARGS]", help="Arguments for the handler's script, after --."),
     ] = None,
     job_input: Annotated[
         str | None,
@@ -60,14 +69,16 @@ def invoke(
             "--input",
             "-i",
             metavar="JSON|@FILE",
-            help="What the handler finds as job['input']: JSON, or @FILE for a file that holds it, @- for"
+            help="What the handler finds as job['input']: JSON, or @FILE for a file that holds it, - for"
             " standard input. Default: the input in test_input.json, here or beside the handler.",
         ),
     ] = None,
     timeout: Annotated[
         str,
         typer.Option(
-            "--timeout", help="How long the handler may take (a bare number is s): then it is ended."
+            "--timeout",
+            metavar="DURATION",
+            help="How long the handler may take (a bare number is s): then it is ended.",
         ),
     ] = "10m",
     stream: Annotated[
@@ -82,23 +93,33 @@ def invoke(
         Literal["inline", "process"] | None,
         typer.Option(
             "--worker-kind",
-            help="inline: in this process, at once, no SDK needed. process: in one of its own, a script with"
-            " the real SDK as in production (its start alone takes 1.5 s). Default: process for a script and"
-            " with --python, else inline.",
+            metavar="inline|process",
+            help="inline: in this process, at once, no SDK needed. process: in a process of its own, a script"
+            " with the real SDK as in production, whose start alone takes 1.5 s. Default: process for a"
+            " script and with --python, else inline.",
         ),
     ] = None,
     command: Annotated[
         str | None,
         typer.Option(
-            "--command", help="What to run in place of a handler, as for serve: 'python -m app.handler'."
+            "--command",
+            metavar="COMMAND",
+            help="What to run in place of a handler, as for serve: 'python -m app.handler'.",
         ),
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
+    ] = None,
     workdir: Annotated[
-        Path | None, typer.Option("--workdir", help="The folder to run it in (default: this one).")
+        Path | None,
+        typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
     ] = None,
     python: Annotated[
         str | None,
-        typer.Option("--python", help="The interpreter of the process (default: the emulator's own)."),
+        typer.Option(
+            "--python", metavar="PATH", help="The interpreter of the process (default: the emulator's own)."
+        ),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log every step to standard error.")
@@ -115,6 +136,8 @@ def invoke(
     """
     configure_log(verbose=verbose)
     try:
+        handler, words = split_words(context, handler, worker_args)
+        command = command_of(command, module, handler)
         if handler is None and command is None:
             raise ConfigError("there is nothing to run: name a handler (handler.py), or give a --command")
         timeout_ms = _timeout_ms(timeout)
@@ -127,7 +150,7 @@ def invoke(
         kind = _kind(handler, worker_kind, found)
         if value is None:
             value = _default_input(handler)
-        config = one_worker(handler, kind, found, command=command)
+        config = one_worker(handler, kind, found, command=command, worker_args=words)
         with _own_stdout() as stdout:
             run = _Invocation(config, stdout, whole=whole, stream=stream, show_lines=not verbose)
             code = run_to_exit_code(lambda: run.run(value, timeout_ms))
@@ -201,7 +224,7 @@ class _Invocation:
 
     def _print(self, json_text: bytes) -> None:
         if os.isatty(self._stdout.fileno()):
-            pretty = json.dumps(json.loads(json_text), indent=2, ensure_ascii=False)
+            pretty = printable(json.dumps(json.loads(json_text), indent=2, ensure_ascii=False))
             # A lone surrogate has no UTF-8, and Python's escape for it is JSON's.
             json_text = pretty.encode("utf-8", "backslashreplace")
         self._stdout.write(json_text + b"\n")
@@ -243,7 +266,7 @@ def _timeout_ms(text: str) -> int:
 
 
 def _input(given: str) -> Any:
-    if given == "@-":
+    if given in ("-", "@-"):
         value = parse_json(sys.stdin.read(), "--input, from standard input")
     elif given.startswith("@"):
         value = read_json(Path(given[1:]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from emulator.cli.help import words_before_dashes
 from emulator.cli.log_format import LogFormat, configure_logging, log
+from emulator.cli.terminal_text import printable
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
@@ -26,6 +29,7 @@ from emulator.core.policy import TTL_MAX_MS, ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.core.worker import WorkerState
 from emulator.emulator import DEFAULT_ENDPOINT_ID, Emulator
+from emulator.errors import ConfigError
 from emulator.settings import interpreter, worker_env
 
 if TYPE_CHECKING:
@@ -255,11 +259,15 @@ def one_worker(
     python: str | None,
     env: Mapping[str, str] | None = None,
     command: str | None = None,
+    worker_args: Sequence[str] = (),
 ) -> EndpointConfig:
     """The endpoint for a few jobs in a row: one worker, which stays.
 
-    :raises ConfigError: there is no such interpreter, or not exactly one of handler and command.
+    :raises ConfigError: there is no such interpreter, not exactly one of handler and command, or arguments
+        for a handler that runs in this process.
     """
+    if worker_args and kind is WorkerKind.INLINE:
+        raise ConfigError("arguments are those of a script's process: they do not go with an inline handler")
     return EndpointConfig(
         handler=handler,
         command=() if command is None else words_of(command),
@@ -268,9 +276,36 @@ def one_worker(
         idle_timeout_s=_FOR_EVER_MS / 1000,
         python=interpreter(python) if python else None,
         worker_env={**worker_env(), **(env or {})},
+        worker_args=tuple(worker_args),
         stop_grace_ms=_STOP_GRACE_MS,
         heartbeat_timeout_ms=_LOST_AFTER_MS,
     )
+
+
+def split_words(
+    context: typer.Context, first: str | None, others: Sequence[str] | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """The command's own argument, if one was given, and the handler's, which stand behind `--`.
+
+    :raises ConfigError: more than one stands before it.
+    """
+    words = [*([] if first is None else [first]), *(others or ())]
+    before = words_before_dashes(context, len(words))
+    if before > 1:
+        raise ConfigError(f"{words[1]!r} is one argument too many: those of the handler's script follow --")
+    return (words[0] if before else None), tuple(words[max(before, 0) :])
+
+
+def command_of(command: str | None, module: str | None, handler: str | None) -> str | None:
+    """What is to run in place of a handler: a command, or a module.
+
+    :raises ConfigError: more than one of the three is given.
+    """
+    if module is None:
+        return command
+    if other := command or handler:
+        raise ConfigError(f"there is a module ({module}) and {other}: give one of them")
+    return shlex.join(["python", "-m", module])
 
 
 def _start_limit_ms(config: EndpointConfig) -> int:
@@ -300,7 +335,7 @@ def _is_no_event(record: logging.LogRecord) -> bool:
 
 def tell(message: str) -> None:
     """Tell a person something, on standard error."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
 
 
 # The end of the command

@@ -5,35 +5,45 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
+import shlex
 import sys
-from collections.abc import Callable
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from emulator.cli.asking import EXIT_FAILED, EXIT_USAGE
 from emulator.cli.banner import banner
-from emulator.cli.log_format import LogFormat, configure_logging, log
+from emulator.cli.help import words_before_dashes
+from emulator.cli.log_format import LogFormat, configure_logging, flush_log, log, log_of_server
 from emulator.cli.reload import reloading
+from emulator.cli.stop_signals import on_stop_signals
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
+from emulator.core.durations import duration_ms
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
-from emulator.errors import ConfigError, EmulatorError
+from emulator.errors import ClockError, ConfigError, EmulatorError
 from emulator.history.journal import ENTRIES_KEPT
+from emulator.serving.loop_watch import LoopWatch
 from emulator.settings import (
+    CODE_TOKEN_VARIABLE,
     VARIABLE_PREFIX,
     ConfigFile,
-    duration_ms,
+    as_options,
+    check_exposure,
     endpoints_of,
     from_folder,
+    given_keys,
     interpreter,
     read_config_file,
     unknown_variables,
     work_in,
     worker_env,
 )
+from emulator.workers.handler import HandlerError
 
 _DEFAULTS = EndpointConfig()
 _GC_THRESHOLD = 50_000
@@ -42,10 +52,49 @@ _LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def _option(name: str, text: str, **more: Any) -> Any:
+#: How the options are grouped in the help.
+_GROUPS = {
+    "Handler and workers": "worker-kind command module workdir python reload system-checks",
+    "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
+    " scaler-value cold-start flashboot",
+    "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
+    " rate-limits rate-limit-scale",
+    "The emulator": "config clock journal-entries result-limit s3 log-format log-level",
+}
+#: What the help calls their values.
+_VALUES = {
+    "config": "FILE",
+    "host": "ADDRESS",
+    "port": "N",
+    "worker-kind": "KIND",
+    "command": "COMMAND",
+    "workdir": "FOLDER",
+    "python": "PATH",
+    "workers-min": "N",
+    "workers-max": "N",
+    "idle-timeout": "DURATION",
+    "execution-timeout": "DURATION",
+    "scaler-type": "TYPE",
+    "scaler-value": "N",
+    "cold-start": "DURATION",
+    "api-key": "KEY",
+    "allow-host": "NAME",
+    "rate-limit-scale": "NUMBER",
+    "journal-entries": "N",
+    "log-format": "text|json",
+    "log-level": "LEVEL",
+    "result-limit": "MIB",
+    "allow-origin": "ORIGIN",
+}
+
+
+def _option(name: str, text: str, *short: str, **more: Any) -> Any:
     """An option that can also be given as EMULATOR_NAME and in emulator.toml."""
-    variable = VARIABLE_PREFIX + name.split("/")[0].lstrip("-").replace("-", "_").upper()
-    return typer.Option(name, envvar=variable, help=text, **more)
+    plain = name.split("/")[0].lstrip("-")
+    group = next((group for group, names in _GROUPS.items() if plain in names.split()), None)
+    more.setdefault("metavar", _VALUES.get(plain))
+    variable = VARIABLE_PREFIX + plain.replace("-", "_").upper()
+    return typer.Option(name, *short, envvar=variable, help=text, rich_help_panel=group, **more)
 
 
 def _apply_config_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -96,7 +145,8 @@ def serve(
         WorkerKind,
         _option(
             "--worker-kind",
-            "Who runs the handler: processes, the emulator itself, or workers from elsewhere.",
+            "Who runs the handler: process, inline (the emulator itself), or external (workers from"
+            " elsewhere).",
         ),
     ] = WorkerKind.PROCESS,
     command: Annotated[
@@ -105,6 +155,15 @@ def serve(
             "--command",
             "What worker processes run in place of a handler, as an image's CMD: 'python -m app.handler',"
             " './start.sh', 'node worker.mjs'.",
+        ),
+    ] = None,
+    module: Annotated[
+        str | None,
+        _option(
+            "--module",
+            "A module that starts a worker, as python -m runs it: the same as --command 'python -m MODULE'.",
+            "-m",
+            metavar="MODULE",
         ),
     ] = None,
     workdir: Annotated[
@@ -123,20 +182,27 @@ def serve(
     ] = _DEFAULTS.workers_min,
     workers_max: Annotated[int, _option("--workers-max", "Never more workers.")] = _DEFAULTS.workers_max,
     idle_timeout: Annotated[
-        str, _option("--idle-timeout", "How long a worker stays up without a job (a bare number is s).")
+        str, _option("--idle-timeout", "How long a worker stays up without a job; a bare number is s.")
     ] = f"{_DEFAULTS.idle_timeout_s:g}s",
     execution_timeout: Annotated[
-        str, _option("--execution-timeout", "How long a handler may take (a bare number is ms).")
-    ] = f"{_DEFAULTS.execution_timeout_ms}ms",
+        str, _option("--execution-timeout", "How long a handler may take; a bare number is ms.")
+    ] = f"{_DEFAULTS.execution_timeout_ms // 60_000}m",
     scaler_type: Annotated[
-        ScalerType, _option("--scaler-type", "When workers are added.")
+        ScalerType, _option("--scaler-type", "When workers are added: QUEUE_DELAY or REQUEST_COUNT.")
     ] = _DEFAULTS.scaler_type,
     scaler_value: Annotated[
         int, _option("--scaler-value", "QUEUE_DELAY: seconds a job may wait; REQUEST_COUNT: jobs per worker.")
     ] = _DEFAULTS.scaler_value,
     cold_start: Annotated[
-        str, _option("--cold-start", "How long a worker takes to start (a bare number is ms).")
+        str, _option("--cold-start", "How much longer a worker takes to start; a bare number is ms.")
     ] = f"{_DEFAULTS.cold_start_ms}ms",
+    result_limit: Annotated[
+        int | None,
+        _option(
+            "--result-limit",
+            "MiB that a result may have (default: production's 10 for /run, 20 for /runsync).",
+        ),
+    ] = None,
     flashboot: Annotated[
         bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
     ] = False,
@@ -148,6 +214,22 @@ def serve(
         list[str] | None, _option("--api-key", "A key that passes (default: any does); may be repeated.")
     ] = None,
     no_auth: Annotated[bool, _option("--no-auth", "Ask for no key at all.")] = False,
+    insecure: Annotated[
+        bool,
+        _option("--insecure", "Listen beyond this machine without a key: who reaches the port may do all."),
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        _option("--allow-host", "A name it may be called by, beside this machine's; may be repeated."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        _option("--allow-origin", "A web page's origin that may call the endpoints; may be repeated."),
+    ] = None,
+    allow_code_over_http: Annotated[
+        bool,
+        _option("--allow-code-over-http", "Let the control API set what workers run: handlers, commands."),
+    ] = False,
     rate_limits: Annotated[
         bool, _option("--rate-limits/--no-rate-limits", "Enforce production's rate limits.")
     ] = True,
@@ -155,32 +237,49 @@ def serve(
     journal_entries: Annotated[
         int, _option("--journal-entries", "How much of each kind the journal keeps; 0 keeps nothing.", min=0)
     ] = ENTRIES_KEPT,
+    s3: Annotated[
+        bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
+    ] = False,
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
+    open_page: Annotated[bool, _option("--open/--no-open", "Open the console in the browser.")] = False,
     log_format: Annotated[
         LogFormat, _option("--log-format", "For a person or for a program.")
     ] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, _option("--log-level", "The least that is logged.")] = "info",
+    log_level: Annotated[
+        LogLevel, _option("--log-level", "The least that is logged: debug, info, warning or error.")
+    ] = "info",
 ) -> None:
     """Serve a handler as an endpoint.
 
     Every option can be set by a variable (EMULATOR_PORT=9000) and in emulator.toml (port = 9000); an
     option beats a variable, a variable beats the file.
     """
-    configure_logging(log_format, log_level)
+    configure_logging(log_format, log_level, log_of_server())
     variables = [str(parameter.envvar) for parameter in context.command.params if parameter.envvar]
-    for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL"]):
+    for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL", CODE_TOKEN_VARIABLE]):
         log.warning(warning)
     file: ConfigFile = context.obj
     nearness = {name: _nearness(context, name) for name in ("handler", "command")}
-    if handler is not None and handler.startswith("-"):
+    words = [*([handler] if nearness["handler"] == _COMMAND_LINE else []), *(worker_args or ())]
+    before = words_before_dashes(context, len(words))
+    if before > 1:
+        typer.echo(f"error: {_too_many(words[1], words[0])}", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    if words and not before:
         # After `serve --` the first argument stands where the handler would.
-        worker_args = [handler, *(worker_args or ())]
+        worker_args = words
         handler, nearness["handler"] = os.environ.get("EMULATOR_HANDLER"), _VARIABLE
         if not handler:
             handler, nearness["handler"] = context.lookup_default("handler"), _FILE
     if handler is not None and nearness["handler"] == _FILE and workdir is None:
         handler = from_folder(file.folder, handler)
-    if nearness["handler"] < nearness["command"]:
+    if module is not None:
+        if nearness["command"] == _COMMAND_LINE or nearness["handler"] == _COMMAND_LINE:
+            other = command if nearness["command"] == _COMMAND_LINE else handler
+            typer.echo(f"error: there is a module ({module}) and {other}: give one of them", err=True)
+            raise typer.Exit(EXIT_USAGE)
+        handler, command = None, shlex.join(["python", "-m", module])
+    elif nearness["handler"] < nearness["command"]:
         handler = None
     elif nearness["handler"] > nearness["command"]:
         command = None
@@ -192,6 +291,7 @@ def serve(
             worker_env=worker_env(),
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
+            result_limit_mib=result_limit,
             system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,
@@ -203,28 +303,61 @@ def serve(
         )
         folder = Path() if workdir else file.folder
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
+        if nearness["handler"] == _COMMAND_LINE and before:
+            _check_used(str(handler), endpoint or (), endpoints)
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
+        api_keys = given_keys(api_key)
+        check_exposure(host, asks_for_key=bool(api_keys) and not no_auth, insecure=insecure)
         emulator = Emulator(
             endpoints,
             clock=clock_of(clock),
-            api_keys=[key for key in api_key or () if key],
+            api_keys=api_keys,
+            allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
+            code_over_http=allow_code_over_http,
+            code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,
             rate_limits=rate_limits,
             rate_limit_scale=rate_limit_scale,
             journal_entries=journal_entries,
+            s3=s3,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload
-            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir))
+            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir, open_page=open_page))
+    except (ConfigError, ClockError, HandlerError) as error:
+        flush_log()
+        typer.echo(f"error: {as_options(str(error))}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
     except EmulatorError as error:
+        flush_log()
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def _too_many(second: str, first: str) -> str:
+    return (
+        f"{second!r} is a second handler beside {first!r}: more endpoints are given as --endpoint ID=HANDLER,"
+        " and arguments for the handler's script after --"
+    )
+
+
+def _check_used(handler: str, specs: Sequence[str], endpoints: Mapping[str, EndpointConfig]) -> None:
+    """See to it that a handler that was given is some endpoint's.
+
+    :raises ConfigError: each has one of its own.
+    """
+    if specs and all(config.handler != handler for config in endpoints.values()):
+        raise ConfigError(
+            f"{handler} is the handler of no endpoint: each --endpoint has its own; leave it out, or name"
+            " an endpoint for it (--endpoint ID)"
+        )
 
 
 #: How near a setting is to the user: a nearer one takes the place of another that says the same.
-_FILE, _VARIABLE = 1, 2
-_NEARNESS = {"DEFAULT_MAP": _FILE, "ENVIRONMENT": _VARIABLE, "COMMANDLINE": 3}
+_FILE, _VARIABLE, _COMMAND_LINE = 1, 2, 3
+_NEARNESS = {"DEFAULT_MAP": _FILE, "ENVIRONMENT": _VARIABLE, "COMMANDLINE": _COMMAND_LINE}
 
 
 def _nearness(context: typer.Context, name: str) -> int:
@@ -232,9 +365,12 @@ def _nearness(context: typer.Context, name: str) -> int:
     return 0 if source is None else _NEARNESS.get(source.name, 0)
 
 
-async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None) -> None:
+async def _serve(
+    emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None, open_page: bool
+) -> None:
     stop = asyncio.Event()
-    _on_stop_signals(stop.set)
+    on_stop_signals(stop.set)
+    watch = LoopWatch()
     async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
@@ -243,23 +379,17 @@ async def _serve(emulator: Emulator, host: str, port: int, *, reload: bool, work
         gc.set_threshold(_GC_THRESHOLD)
         typer.echo("Ready.")
         sys.stdout.flush()
+        if open_page:
+            await asyncio.to_thread(webbrowser.open, f"{emulator.url}/")
         await stop.wait()
         log.info("stopping")
+    watch.end()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left and (await asyncio.wait(left, timeout=_LAST_PATIENCE_S))[1]:
         # A handler that ignores its cancellation would keep the process alive for ever.
         sys.stdout.flush()
-        sys.stderr.flush()
+        flush_log()
         os._exit(0)
-
-
-def _on_stop_signals(stop: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if sys.platform == "win32":
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-        else:
-            loop.add_signal_handler(number, stop)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

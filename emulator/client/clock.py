@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emulator.client.connection import Connection, in_ms
+from emulator.client.connection import Connection, Duration, in_ms
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from emulator.client.job import JobClient
 
 #: Real seconds that an advance may take: what it causes runs in real time.
@@ -59,8 +57,8 @@ class ClockClient:
         """Let time run again, as it did at first (as real time, if that was not at all)."""
         self._ask("POST", "/resume")
 
-    def advance(self, by: float | timedelta) -> list[Fired]:
-        """Move time forward by so many ms, or a timedelta.
+    def advance(self, by: Duration) -> list[Fired]:
+        """Move time forward by so many ms, a text like `"10s"`, or a timedelta.
 
         Due timers fire in order, and what they cause settles before this returns; returns them.
         """
@@ -70,9 +68,7 @@ class ClockClient:
         """Move time to the next timer; returns what fired there."""
         return self._advance({"to_next": True})
 
-    def advance_until(
-        self, job: JobClient | str, status: str, max_ms: float | timedelta | None = None
-    ) -> list[Fired]:
+    def advance_until(self, job: JobClient | str, status: str, max_ms: Duration | None = None) -> list[Fired]:
         """Move time from timer to timer until the job is in a state, e.g. `"TIMED_OUT"`; returns what fired.
 
         :raises Refused: it does not get there within `max_ms` (30 days), or nothing more is due.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import httpx
 
+from emulator.core.durations import duration_ms
 from emulator.errors import EmulatorError
+from emulator.http_transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from emulator.core.config import EndpointConfig
     from emulator.scenario.stubs import Stub
 
+#: A number is in ms; a text is like `500ms`, `10s`, `2h` or `1d`.
+Duration: TypeAlias = float | str | timedelta
+_GENERAL_HINT = "see /_emulator/docs"
 #: Real seconds beyond what a call itself waits for.
 _PATIENCE_S = 30.0
 
@@ -39,8 +44,10 @@ class CallRefused(EmulatorError):
         self.status = response.status_code
         self.body = _json(response)
         detail = self.body.get("detail") if isinstance(self.body, dict) else None
+        #: Why, as the endpoint says it.
+        self.detail = str(detail or self.body)
         super().__init__(
-            f"{response.request.method} {response.request.url.path} → {self.status}: {detail or self.body}"
+            f"{response.request.method} {response.request.url.path} → {self.status}: {self.detail}"
         )
 
 
@@ -57,10 +64,13 @@ class InProcess(Protocol):
 class Connection:
     """An emulator's address, and a client that keeps its connections."""
 
-    def __init__(self, url: str, api_key: str, in_process: InProcess | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str, in_process: InProcess | None = None, *, code_token: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self.api_key = api_key
         self._in_process = in_process
+        self._code_token = code_token
         self._clients: list[httpx.Client] = []
         self._http = self.new_http_client(self.url)
 
@@ -72,7 +82,7 @@ class Connection:
             timeout=_PATIENCE_S,
             trust_env=False,
             # Loading certificates takes as long as starting the emulator.
-            verify=base_url.startswith("https:"),
+            transport=Transport(verify=base_url.startswith("https:")),
         )
         self._clients.append(client)
         return client
@@ -103,10 +113,14 @@ class Connection:
         :raises Refused: it refuses.
         :raises EmulatorUnreachable: nothing answers.
         """
-        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters)
+        response = self._send(method, f"/_emulator{path}", body, wait_s, parameters, self._code_header)
         if response.is_success:
             return _json(response)
         raise _refusal(method, path, response)
+
+    @property
+    def _code_header(self) -> dict[str, str]:
+        return {"x-emulator-code-token": self._code_token} if self._code_token else {}
 
     def follow(self, path: str) -> Iterator[Any]:
         """The JSON objects of a stream of server-sent events.
@@ -137,12 +151,16 @@ class Connection:
         """The answer of an endpoint's operation.
 
         :raises CallRefused: it is an error.
+        :raises TimeoutError: it waited in vain, on a clock that is frozen; says what for.
         :raises EmulatorUnreachable: nothing answers.
         """
         response = self._send(method, f"/v2/{path}", body, wait_s, {})
-        if response.is_success:
-            return _json(response)
-        raise CallRefused(response)
+        if not response.is_success:
+            raise CallRefused(response)
+        answer = _json(response)
+        if hint := response.headers.get("x-emulator-hint"):
+            raise TimeoutError(f"job {answer['id']} is {answer['status']}: {hint}")
+        return answer
 
     def close(self) -> None:
         """Close the connections."""
@@ -150,36 +168,63 @@ class Connection:
             client.close()
 
     def _send(
-        self, method: str, path: str, body: object, wait_s: float, parameters: dict[str, object]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        wait_s: float,
+        parameters: dict[str, object],
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         given = {name: str(value) for name, value in parameters.items() if value is not None}
         try:
-            return self._http.request(
-                method, path, json=body, params=given, timeout=httpx.Timeout(_PATIENCE_S + wait_s)
+            response = self._http.request(
+                method,
+                path,
+                json=body,
+                params=given,
+                headers=headers,
+                timeout=httpx.Timeout(_PATIENCE_S + wait_s),
             )
         except httpx.ConnectError as error:
             raise EmulatorUnreachable(
-                f"no emulator answers at {self.url}: start one with `runpod-emulator serve`,"
-                " or say where it is (--url, EMULATOR_URL)"
+                f"nobody listens at {self.url.partition('://')[2]} (in a container, localhost is the"
+                " container): start one with `runpod-emulator serve`, or name it (--url, EMULATOR_URL)"
             ) from error
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise EmulatorUnreachable(f"{self.url} is no URL of an emulator: {error}") from error
         except httpx.TransportError as error:
             raise EmulatorUnreachable(
                 f"the emulator at {self.url} did not answer: {type(error).__name__}: {error}"
             ) from error
+        if not response.is_success and "x-emulator" not in response.headers:
+            raise EmulatorUnreachable(
+                f"what answers at {self.url} is not an emulator: {method} {path} →"
+                f" {response.status_code} {response.reason_phrase}, from"
+                f" {response.headers.get('server', 'a server that does not say what it is')}"
+            )
+        return response
 
 
 def _refusal(method: str, path: str, response: httpx.Response) -> Refused:
     problem = _json(response)
     try:
         error = problem["error"]
-        message = f"{error['message']} ({error['hint']})"
+        # That there are docs is no help to somebody who has made a mistake.
+        hint = "" if error["hint"] == _GENERAL_HINT else f" ({error['hint']})"
+        message = f"{error['message']}{hint}"
     except (KeyError, TypeError):
         message = f"{method} {path} → {response.status_code}: {problem}"
     return Refused(response.status_code, message)
 
 
-def in_ms(duration: float | timedelta) -> int:
-    """A duration in ms: a number is one already."""
+def in_ms(duration: Duration) -> int:
+    """A duration in ms: a number is one already.
+
+    :raises ConfigError: it is a text, and not one like `10s`.
+    """
+    if isinstance(duration, str):
+        return duration_ms(duration, "ms")
     return round(duration / timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration)
 
 

@@ -23,10 +23,18 @@ class EmulatorClient:
 
     :param url: where it serves, without `/v2`.
     :param api_key: a key that passes.
+    :param code_token: the emulator's, without which it may not take a handler over HTTP (docs/security.md).
     """
 
-    def __init__(self, url: str, *, api_key: str = "local", in_process: InProcess | None = None) -> None:
-        self._connection = Connection(url, api_key, in_process)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str = "local",
+        code_token: str | None = None,
+        in_process: InProcess | None = None,
+    ) -> None:
+        self._connection = Connection(url, api_key, in_process, code_token=code_token)
         self.clock = ClockClient(self._connection)
         self.faults = FaultsClient(self._connection)
         self.journal = JournalClient(self._connection)

@@ -12,6 +12,7 @@ from emulator.client.job import JobClient
 from emulator.client.journal import JournalClient
 from emulator.client.sink import SinkClient
 from emulator.client.stubs import StubClient
+from emulator.errors import ConfigError
 
 if TYPE_CHECKING:
     import httpx
@@ -55,6 +56,7 @@ class EndpointClient:
         self.clock = ClockClient(connection, endpoint_id)
         self.faults = FaultsClient(connection, endpoint_id)
         self.journal = JournalClient(connection, endpoint_id)
+        self._stubs: list[StubClient] = []
 
     def __repr__(self) -> str:
         return f"<EndpointClient {self.url}>"
@@ -80,7 +82,9 @@ class EndpointClient:
         """Queue a job (`/run`); `fields` are `webhook`, `policy` and whatever else the request has.
 
         :raises CallRefused: it is refused.
+        :raises ConfigError: there is a `when(…)` that does not say what becomes of its jobs.
         """
+        self.check_stubs()
         answer = self._connection.call("POST", f"{self.id}/run", {"input": input, **fields})
         return JobClient(self._connection, self.id, answer["id"])
 
@@ -88,7 +92,9 @@ class EndpointClient:
         """Queue a job and wait for its end (`/runsync`); returns the body of the answer.
 
         :raises CallRefused: it is refused.
+        :raises TimeoutError: the job waits for a clock that is frozen; says for what.
         """
+        self.check_stubs()
         body = {"input": input, **fields}
         answer: dict[str, Any] = self._connection.call("POST", f"{self.id}/runsync", body, wait_s=_WAIT_S)
         return answer
@@ -118,7 +124,17 @@ class EndpointClient:
         paths; values may be compiled patterns, and functions that return whether they accept what is there.
         Without one all jobs match.
         """
-        return StubClient(self._connection, self.id, input)
+        self._stubs.append(StubClient(self._connection, self.id, input))
+        return self._stubs[-1]
+
+    def check_stubs(self) -> None:
+        """See to it that each `when(…)` says what becomes of the jobs it is for.
+
+        :raises ConfigError: one does not.
+        """
+        stubs, self._stubs = self._stubs, []
+        if unfinished := next(filter(None, (stub.says_nothing for stub in stubs)), ""):
+            raise ConfigError(unfinished)
 
     def job(self, job_id: str) -> JobClient:
         """A job by its id."""
@@ -126,7 +142,9 @@ class EndpointClient:
 
     @property
     def jobs(self) -> list[JobClient]:
-        """Its jobs, in order of submission; those that have expired are left out."""
+        """Its jobs, in order of submission, with those whose ttl has run out; results that have been there
+        for production's 30 minutes (1 of /runsync) are left out.
+        """
         listed = self._connection.control("GET", "/jobs", endpoint=self.id, limit=10_000)["jobs"]
         return [self.job(each["id"]) for each in reversed(listed)]
 

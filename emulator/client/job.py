@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emulator.client.connection import CallRefused
+
 if TYPE_CHECKING:
     from emulator.client.connection import Connection
 
@@ -60,7 +62,7 @@ class JobClient:
         """
         found = self.look_again(timeout_s)
         if found["status"] not in _TERMINAL:
-            why = found["waiting_for"] or self._clock_hint()
+            why = found["waiting_for"] or "this is what has happened"
             raise TimeoutError(
                 f"job {self.id} is {found['status']} after {timeout_s:g} s: {why}\n"
                 + "\n".join(self.timeline)
@@ -73,6 +75,29 @@ class JobClient:
             "POST", f"/jobs/{self.id}/wait", {"timeout_ms": round(timeout_s * 1000)}, wait_s=timeout_s
         )
         return found
+
+    def take_chunks(self, wait_s: float) -> list[Any]:
+        """The chunks of its stream that nobody has read yet, waiting up to `wait_s` for the first.
+
+        A job that is gone has none.
+        """
+        wait_ms = max(1_000, round(wait_s * 1000))
+        try:
+            answer = self._connection.call(
+                "GET", f"{self._endpoint_id}/stream/{self.id}?wait={wait_ms}", wait_s=wait_s
+            )
+        except CallRefused as error:
+            if error.status != 404:
+                raise
+            return []
+        return [each["output"] for each in answer["stream"]]
+
+    def lines_after(self, number: int) -> list[dict[str, Any]]:
+        """What worker processes have written about it, after the line with this number."""
+        lines: list[dict[str, Any]] = self._connection.control("GET", f"/jobs/{self.id}/logs", after=number)[
+            "lines"
+        ]
+        return lines
 
     def cancel(self) -> JobClient:
         """Cancel it, as a client does."""
@@ -94,14 +119,3 @@ class JobClient:
     def logs(self) -> list[str]:
         """What worker processes have written about it."""
         return [line["text"] for line in self._connection.control("GET", f"/jobs/{self.id}/logs")["lines"]]
-
-    def _clock_hint(self) -> str:
-        clock = self._connection.control("GET", "/clock", endpoint=self._endpoint_id)
-        if clock["mode"] != "frozen":
-            return "this is what has happened"
-        about_it = (timer for timer in clock["timers"] if timer["subject"] == self.id)
-        due = next(about_it, clock["next_timer"])
-        if due is None:
-            return "the clock is frozen, and nothing is due"
-        due_in_ms = due["at_ms"] - clock["now_ms"]
-        return f"the clock is frozen, and {due['kind']!r} is due in {due_in_ms} ms: advance it"

@@ -9,6 +9,9 @@ from emulator.scenario.matching import as_json
 if TYPE_CHECKING:
     from emulator.client.connection import Connection
 
+#: So many entries are shown of those that came, when others were waited for.
+_SHOWN = 10
+
 
 class JournalClient:
     """The journal of the emulator, or of one endpoint. Entries are JSON objects (docs/testing.md)."""
@@ -47,7 +50,10 @@ class JournalClient:
         more = {"count": count, "timeout_ms": round(timeout_s * 1000)}
         found: list[dict[str, Any]] = self._ask("wait", match, kind, job, wait_s=timeout_s, **more)["entries"]
         if len(found) < count:
-            raise TimeoutError(f"{len(found)} of {count} entries came within {timeout_s:g} s")
+            others = self.find(kind=kind, job=job)[-_SHOWN:]
+            sentence = f"{len(found)} of {count} entries came within {timeout_s:g} s"
+            told = [f"{sentence}; the last there are:" if others else f"{sentence}; there are none at all"]
+            raise TimeoutError("\n".join([*told, *(f"  {each['kind']}: {each['text']}" for each in others)]))
         return found
 
     def jsonl(self) -> str:

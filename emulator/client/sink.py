@@ -46,7 +46,9 @@ class SinkClient:
             frozen = (
                 "; the clock is frozen: advance it for another attempt" if clock["mode"] == "frozen" else ""
             )
-            raise TimeoutError(f"{found['count']} of {count} webhooks came within {timeout_s:g} s{frozen}")
+            came = [f"  {_told(delivery['body'])} → {delivery['status']}" for delivery in found["deliveries"]]
+            sentence = f"{found['count']} of {count} webhooks came within {timeout_s:g} s{frozen}"
+            raise TimeoutError("\n".join([sentence, *came]))
         deliveries: list[dict[str, Any]] = found["deliveries"]
         return deliveries
 
@@ -84,3 +86,10 @@ class SinkClient:
             wait_s=wait_s,
             endpoint=self._endpoint_id if path == "/wait" else None,
         )
+
+
+def _told(body: Any) -> str:
+    """A webhook's body in a line: of a job, which it is and how it ended."""
+    if isinstance(body, dict) and {"id", "status"} <= body.keys():
+        return f"job {body['id']}: {body['status']}"
+    return f"{body!r:.100}"

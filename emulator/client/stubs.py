@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emulator.client.connection import Connection, in_ms
-from emulator.scenario.matching import as_json
-
-if TYPE_CHECKING:
-    from datetime import timedelta
+from emulator.client.connection import Connection, Duration, in_ms
+from emulator.errors import ConfigError
+from emulator.scenario.matching import as_json, checked, shown
 
 
 class StubClient:
@@ -20,16 +18,29 @@ class StubClient:
         self._expected = expected
         self._times: int | None = None
         self._number: int | None = None
+        #: What becomes of its jobs has been said, be it what was then refused.
+        self._says = False
+
+    @property
+    def says_nothing(self) -> str:
+        """What is missing, while it does not say what becomes of the jobs it is for; else empty."""
+        if self._says:
+            return ""
+        for_jobs = "" if self._expected is None else f"input={shown(self._expected, 60)}"
+        return (
+            f"endpoint.when({for_jobs}) does not say what becomes of such jobs:"
+            " add .returns(…) or .fails(…) to it"
+        )
 
     def returns(
         self,
         output: Any = None,
         *,
-        delay: float | timedelta = 0,
+        delay: Duration = 0,
         chunks: list[Any] | None = None,
         progress: list[Any] | None = None,
     ) -> StubClient:
-        """Such jobs complete with `output` after `delay` (ms on the clock, or a timedelta).
+        """Such jobs complete with `output` after `delay` (on the clock: ms, `"2s"`, a timedelta).
 
         `chunks` are streamed and `progress` updates reported on the way; without an output the chunks are it.
         """
@@ -42,12 +53,25 @@ class StubClient:
             fields["progress"] = progress
         return self._define(fields)
 
-    def fails(self, error: str, *, delay: float | timedelta = 0) -> StubClient:
-        """Such jobs fail with `error` after `delay` (ms on the clock, or a timedelta)."""
+    def fails(self, error: str, *, delay: Duration = 0) -> StubClient:
+        """Such jobs fail with `error` after `delay` (on the clock: ms, `"2s"`, a timedelta)."""
         return self._define({"fails": error, "delay_ms": in_ms(delay)})
 
+    def says(self, text: str, *, delay: Duration = 0) -> StubClient:
+        """Such calls of an OpenAI route are answered with `text`, in the form that the route has.
+
+        A call that asks for a stream gets it word by word, spread over `delay` (ms on the clock, or a
+        timedelta). Jobs that are no OpenAI calls have the text as output, and its words as chunks.
+        """
+        return self._define({"says": text, "delay_ms": in_ms(delay)})
+
     def times(self, count: int) -> StubClient:
-        """It is good for so many jobs; those after them are for the next stub that matches."""
+        """It is good for so many jobs; those after them are for the next stub that matches.
+
+        :raises ConfigError: that is none.
+        """
+        if count < 1:
+            raise ConfigError(f"times({count}): a stub is good for at least one job")
         self._times = count
         if self._number is not None:
             self._connection.control("PATCH", f"{self._path}/{self._number}", {"times": count})
@@ -64,6 +88,7 @@ class StubClient:
         return f"/endpoints/{self._endpoint_id}/stubs"
 
     def _define(self, fields: dict[str, Any]) -> StubClient:
+        self._says = True
         if self._times is not None:
             fields["times"] = self._times
         if _has_function(self._expected):
@@ -71,7 +96,7 @@ class StubClient:
             from emulator.scenario.stub_order import StubOrder
 
             stub = StubOrder.read(fields).stub()
-            stub.expected = self._expected
+            stub.expected = checked(self._expected, "when.input")
             self._number = self._connection.in_process("a matcher").add_stub(self._endpoint_id, stub)
         else:
             when = {} if self._expected is None else {"input": as_json(self._expected)}

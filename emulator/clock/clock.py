@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.clock.activities import Activities, Activity, current_activity, wake
-from emulator.clock.modes import parse_mode
+from emulator.clock.modes import RATE_MAX, RATE_MIN, parse_mode
 from emulator.clock.real_time import next_round, real_seconds, wall_clock_ms
 from emulator.clock.timers import Timer, Timers
+from emulator.clock.waiting import Waiting, Waits
 from emulator.errors import ClockError
 
+log = logging.getLogger("emulator.clock")
+
+#: Where time ends: no calendar goes beyond the year 9999.
+LATEST_MS = 253_402_300_799_999
+_LOOKED_AT_AGAIN_S = 86_400.0
 #: Loop rounds that let a chain of futures and tasks run to its end before time moves on.
 _SETTLE_ROUNDS = 20
 #: Real seconds for which `advance_until` waits for work that takes real time: a process's start, a handler.
@@ -34,21 +41,6 @@ class FiredTimer:
     subject: str | None = None
 
 
-class Waiting:
-    """A client that waits for something that time may bring. A class, as every /runsync makes one."""
-
-    __slots__ = ("_clock",)
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._clock.wait_begins()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.wait_ends()
-
-
 class Clock:
     """Time as `base + rate * real time since base`: rate 1 is real, 0 is frozen, 60 is a minute a second.
 
@@ -61,10 +53,13 @@ class Clock:
     """
 
     def __init__(self, *, rate: float = 1.0, start_ms: int | None = None, auto: bool = False) -> None:
-        if not math.isfinite(rate) or rate < 0:
+        if rate and not RATE_MIN <= rate <= RATE_MAX:
             raise ClockError(
-                f"the clock's rate is {rate}: it must be 0 (frozen), 1 (real) or a positive factor"
+                f"the clock's rate is {rate}: it must be 0 (frozen), 1 (real) or a factor"
+                f" from {RATE_MIN:g} to {RATE_MAX}"
             )
+        if start_ms is not None and not 0 <= start_ms <= LATEST_MS:
+            raise ClockError(f"the clock's start_ms is {start_ms}: it must be from 0 to {LATEST_MS} (9999)")
         self._initial_rate = rate
         self._initially_auto = auto
         self._rate = rate
@@ -76,8 +71,7 @@ class Clock:
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
         self._activities = Activities()
-        #: How many clients wait for something that time may bring.
-        self._waiting = 0
+        self._waits = Waits(self._frozen_at, self._activities.any)
         self._skipping: asyncio.Task[None] | None = None
         self._advancing: asyncio.Lock | None = None
         #: What has fired since the advance under way began.
@@ -106,7 +100,8 @@ class Clock:
         """The emulated time, ms since the epoch."""
         if self._rate == 0:
             return self._base_ms
-        return self._base_ms + int((real_seconds() - self._real_base_s) * 1000 * self._rate)
+        passed_ms = int((real_seconds() - self._real_base_s) * 1000 * self._rate)
+        return min(self._base_ms + passed_ms, LATEST_MS)
 
     # Timers
 
@@ -189,6 +184,8 @@ class Clock:
         """
         if by_ms < 0:
             raise ClockError(f"cannot advance by {by_ms} ms: time only moves forward")
+        if by_ms > LATEST_MS - self.now_ms():
+            raise ClockError(f"cannot advance by {by_ms} ms: time ends with the year 9999")
         async with self._moving() as fired:
             target_ms = self.now_ms() + by_ms
             while (timer := self.next_timer()) is not None and timer.when_ms <= target_ms:
@@ -260,19 +257,19 @@ class Clock:
     # Skipping the time in which nothing happens
 
     def waiting(self) -> Waiting:
-        """A client waits while the `with` block runs: an `auto` clock does not let it wait in vain."""
-        return Waiting(self)
+        """A client waits while the `with` block runs: an `auto` clock does not let it wait in vain, and one
+        that is frozen not for long.
+        """
+        return Waiting(self._wait_begins, self._waits.end)
 
-    def wait_begins(self) -> None:
-        """One client more waits."""
-        self._waiting += 1
+    def _wait_begins(self, waiting: Waiting) -> None:
+        self._waits.begin(waiting)
         if self._auto:
             self._skip()
             self.nudge()
 
-    def wait_ends(self) -> None:
-        """One client less waits."""
-        self._waiting -= 1
+    def _frozen_at(self) -> int | None:
+        return self._base_ms if self._rate == 0 else None
 
     def tells_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask `is_executing` too whether anything is being executed; whoever is asked calls `nudge`."""
@@ -287,7 +284,7 @@ class Clock:
         self._activities.nudge()
 
     def _skip(self) -> None:
-        if self._auto and self._waiting and self._skipping is None:
+        if self._auto and self._waits and self._skipping is None:
             self._skipping = asyncio.get_running_loop().create_task(self._skip_idle_time())
             self._skipping.add_done_callback(self._on_skipped)
 
@@ -297,7 +294,7 @@ class Clock:
     async def _skip_idle_time(self) -> None:
         while True:
             await self.settle()
-            if not (self._auto and self._waiting):
+            if not (self._auto and self._waits):
                 return
             timer = self.next_timer()
             if self._activities.any() or timer is None or self._fired is not None:
@@ -328,6 +325,7 @@ class Clock:
         self._auto = auto
         self._arm()
         self._skip()
+        self._waits.watch()
         self.nudge()
 
     def _jump(self, to_ms: int) -> None:
@@ -343,7 +341,11 @@ class Clock:
             if self._fired is not None:
                 self._fired.append(FiredTimer(timer.when_ms, timer.kind, subject_of(argument)))
             assert callback is not None
-            callback(argument)
+            try:
+                callback(argument)
+            except Exception:
+                # Those that are due after it are somebody else's.
+                log.exception("the timer %r failed: this is a bug of the emulator", timer.kind)
 
     def _arm(self) -> None:
         """Have the loop call back at the earliest deadline; a frozen clock reaches none but those due now."""
@@ -358,7 +360,8 @@ class Clock:
         wait_ms = max(0, timer.when_ms - self.now_ms())
         if wait_ms and self._rate == 0:
             return
-        delay_s = wait_ms / 1000 / self._rate if wait_ms else 0.0
+        # One that is years away is looked at again.
+        delay_s = min(wait_ms / 1000 / self._rate, _LOOKED_AT_AGAIN_S) if wait_ms else 0.0
         self._armed_ms = timer.when_ms
         self._wakeup = asyncio.get_running_loop().call_later(delay_s, self._on_wakeup)
 
@@ -377,6 +380,7 @@ class Clock:
             self._wakeup = None
         if self._skipping is not None:
             self._skipping.cancel()
+        self._waits.close()
         self._timers.clear()
         self._armed_ms = math.inf
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from emulator.errors import ClockError
+
+#: Emulated ms to the real one: from a second in a quarter of an hour to eleven days in a second.
+RATE_MIN = 0.001
+RATE_MAX = 1_000_000
 
 
 def parse_mode(mode: str) -> tuple[float, bool]:
@@ -17,10 +19,12 @@ def parse_mode(mode: str) -> tuple[float, bool]:
         return plain[mode]
     kind, _, factor = mode.partition(":")
     try:
-        if kind == "scaled" and 0 < float(factor) < math.inf:
-            return float(factor), False
+        rate = float(factor) if kind == "scaled" else 0.0
     except ValueError:
-        pass
+        rate = 0.0
+    if RATE_MIN <= rate <= RATE_MAX:
+        return rate, False
     raise ClockError(
-        f"clock is {mode!r}: it must be real, frozen, auto or scaled:N, e.g. scaled:60 for a minute a second"
+        f"clock is {mode[:100]!r}: it must be real, frozen, auto or scaled:N, e.g. scaled:60 for a minute a"
+        f" second; N is from {RATE_MIN:g} to {RATE_MAX}"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emulator.clock.clock import Clock
+    from emulator.clock.waiting import Waiting
 
 
 class Wakeup:
@@ -27,12 +28,16 @@ class Wakeup:
             if not future.done():
                 future.set_result(True)
 
-    async def wait(self, clock: Clock, limit_ms: int | None, kind: str) -> bool:
-        """Wait for `notify`; False when `limit_ms` (None: never) passed first.
+    async def wait(
+        self, clock: Clock, limit_ms: int | None, kind: str, waiting: Waiting | None = None
+    ) -> bool:
+        """Wait for `notify`; False when `limit_ms` (None: never) passed first, or `waiting` was given up.
 
         `kind` names the wait among the timers.
         """
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if waiting is not None:
+            waiting.future = future
         self._waiters[future] = None
         timer = None if limit_ms is None else clock.call_later(limit_ms, kind, _give_up, future)
         try:

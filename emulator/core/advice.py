@@ -1,4 +1,4 @@
-"""What is said, once per endpoint, about errors of handlers that come of where production calls them."""
+"""What is said once per endpoint: advice that holds for all jobs alike."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ _ON_A_RUNNING_LOOP = (
     " the SDK calls a handler on its own loop, which is running. Make the handler `async def` and await,"
     " or run the loop in another thread: ThreadPoolExecutor().submit(asyncio.run, work()).result()"
 )
+#: So much advice is remembered; a client that makes up its keys does not fill the memory.
+_REMEMBERED = 1_000
 
 
 class Advice:
     """The advice of one endpoint."""
 
     def __init__(self) -> None:
-        self._given = False
+        self._given: set[str] = set()
 
     def on(self, error: str) -> str | None:
         """What to say about a job's error, if there is anything that has not been said yet."""
-        if self._given or not any(part in error for part in _LOOP_RUNS):
+        if not any(part in error for part in _LOOP_RUNS):
             return None
-        self._given = True
-        return _ON_A_RUNNING_LOOP
+        return _ON_A_RUNNING_LOOP if self.is_new(_ON_A_RUNNING_LOOP) else None
+
+    def is_new(self, advice: str) -> bool:
+        """Whether it has not been said yet: by asking it is."""
+        if advice in self._given:
+            return False
+        if len(self._given) < _REMEMBERED:
+            self._given.add(advice)
+        return True

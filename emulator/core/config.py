@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from emulator.core.bounds import RESULT_MIB_MAX, TIME_MAX_MS, WORKERS_MAX, shown_number
 from emulator.core.policy import (
-    EXECUTION_TIMEOUT_ABOVE_MS,
     EXECUTION_TIMEOUT_MAX_MS,
+    EXECUTION_TIMEOUT_MIN_MS,
     TTL_DEFAULT_MS,
     TTL_MAX_MS,
     TTL_MIN_MS,
@@ -20,14 +22,22 @@ from emulator.core.policy import (
 from emulator.core.scaling import ScalerType
 from emulator.errors import ConfigError
 
-_NOT_NEGATIVE = (
-    "idle_timeout_s",
-    "cold_start_ms",
-    "retention_ms",
-    "sync_retention_ms",
-    "stop_grace_ms",
-    "heartbeat_timeout_ms",
-)
+#: Bytes of a text that is handed to a process, and of a name in a path.
+_TEXT_MAX = 100_000
+_PART_MAX = 255
+#: Each setting that is a number, from what to what, where production's rules say no more of it.
+_BOUNDS = {
+    "workers_min": (0, WORKERS_MAX),
+    "workers_max": (0, WORKERS_MAX),
+    "scaler_value": (1, TIME_MAX_MS // 1000),
+    "ttl_ms": (TTL_MIN_MS, TTL_MAX_MS),
+    "idle_timeout_s": (0, TIME_MAX_MS // 1000),
+    "cold_start_ms": (0, TIME_MAX_MS),
+    "retention_ms": (0, TIME_MAX_MS),
+    "sync_retention_ms": (0, TIME_MAX_MS),
+    "stop_grace_ms": (0, TIME_MAX_MS),
+    "heartbeat_timeout_ms": (0, TIME_MAX_MS),
+}
 
 
 class WorkerKind(StrEnum):
@@ -88,6 +98,8 @@ class EndpointConfig:
     retention_ms: int = 1_800_000
     #: The same for /runsync.
     sync_retention_ms: int = 60_000
+    #: MiB that a result may have; None is production's limit, 10 for /run and 20 for /runsync (wire.md 2).
+    result_limit_mib: int | None = None
     #: How long a worker may hold on to a job that it was told to stop.
     stop_grace_ms: int = 3_000
     #: A worker that has sent heartbeats and then none for this long is lost, with its jobs.
@@ -106,29 +118,55 @@ class EndpointConfig:
             raise ConfigError(
                 f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
             )
-        if self.workers_min < 0 or self.workers_max < 0:
-            raise ConfigError("workers_min and workers_max cannot be negative")
+        self._check_texts()
+        for name, (lowest, highest) in _BOUNDS.items():
+            # Neither is NaN between them.
+            if not lowest <= (value := getattr(self, name)) <= highest:
+                raise ConfigError(f"{name} is {shown_number(value)}: it must be from {lowest} to {highest}")
+        if (limit := self.result_limit_mib) is not None and not 1 <= limit <= RESULT_MIB_MAX:
+            raise ConfigError(
+                f"result_limit_mib is {shown_number(limit)}: it must be from 1 to {RESULT_MIB_MAX}"
+            )
         if self.workers_min > self.workers_max:
             raise ConfigError(
                 f"workers_min is {self.workers_min}, above workers_max {self.workers_max}: raise workers_max"
             )
-        if not EXECUTION_TIMEOUT_ABOVE_MS < self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
+        if not EXECUTION_TIMEOUT_MIN_MS <= self.execution_timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
             raise ConfigError(
-                f"execution_timeout_ms is {self.execution_timeout_ms}: it must be more than"
-                f" {EXECUTION_TIMEOUT_ABOVE_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
+                f"execution_timeout_ms is {shown_number(self.execution_timeout_ms)}: it must be at least"
+                f" {EXECUTION_TIMEOUT_MIN_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
             )
-        if self.scaler_value < 1:
-            raise ConfigError(f"scaler_value is {self.scaler_value}: it must be at least 1")
-        if not TTL_MIN_MS <= self.ttl_ms <= TTL_MAX_MS:
-            raise ConfigError(f"ttl_ms is {self.ttl_ms}: it must be from {TTL_MIN_MS} to {TTL_MAX_MS}")
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it cannot be negative")
+
+    def _check_texts(self) -> None:
+        """What the system would not take as a path, an argument or a variable."""
+        for name in ("handler", "python", "workdir"):
+            if isinstance(path := getattr(self, name), str | Path):
+                _check_text(name, str(path))
+                if any(len(os.fsencode(part)) > _PART_MAX for part in str(path).split("/")):
+                    raise ConfigError(f"{name}: a part of a path has {_PART_MAX} bytes at most")
+        for word in (*self.command, *self.worker_args):
+            _check_text("command" if self.command else "worker_args", word)
+        if any(len(os.fsencode(part)) > _PART_MAX for part in "".join(self.command[:1]).split("/")):
+            raise ConfigError(f"command: a part of a path has {_PART_MAX} bytes at most")
+        for variable, value in self.worker_env.items():
+            _check_text("worker_env", variable)
+            _check_text(f"worker_env.{variable}", value)
+            if not variable or "=" in variable:
+                raise ConfigError(f"worker_env: {variable[:100]!r} cannot be the name of a variable")
 
     @property
     def default_policy(self) -> ExecutionPolicy:
         """The policy of a job that brings none of its own."""
         return ExecutionPolicy(execution_timeout_ms=self.execution_timeout_ms, ttl_ms=self.ttl_ms)
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        size = len(os.fsencode(text))
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name}: has half of a surrogate pair, which no system takes") from None
+    if "\0" in text or size > _TEXT_MAX:
+        raise ConfigError(f"{name}: must have no NUL character, and {_TEXT_MAX} bytes at most")
 
 
 def _scaler_type(value: str) -> ScalerType:

@@ -5,9 +5,12 @@ What becomes of a job is in `job_life`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from emulator.core.events import unfailing
 from emulator.core.job import RETRYABLE, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.job_life import ERROR_LOST_TWICE, JobLife
@@ -46,7 +49,7 @@ class Endpoint:
         self.default_policy = config.default_policy
         self._store: JobStore = MemoryStore() if store is None else store
         self._job_ids = JobIds()
-        self.life = JobLife(endpoint_id, config, clock, emit, self._store)
+        self.life = JobLife(endpoint_id, config, clock, unfailing(emit), self._store)
         self.queue = self.life.queue
         self.takers = self.life.takers
         self.pool = self.life.pool
@@ -74,6 +77,15 @@ class Endpoint:
     def hold(self, reason: str) -> None:
         """The handler's code has changed, and no worker can run it: start none before it is reloaded."""
         self.pool.hold(reason)
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings (`EndpointConfig`) while it runs: for jobs that come, and for all workers.
+
+        :raises ConfigError: a value is out of bounds; nothing has changed.
+        """
+        self.config = replace(self.config, **changes)
+        self.default_policy = self.config.default_policy
+        self.life.configure(self.config)
 
     def release_waiters(self) -> None:
         """Answer everyone who waits, be it for a job to end or to come."""
@@ -113,15 +125,29 @@ class Endpoint:
         self.life.begin(job)
         for warning in request.warnings:
             self.life.notice("warning", warning, job)
+        for hint in request.hints:
+            self.life.advise(hint, job)
         if request.empty_input:
             self.life.notice(
                 "warning",
-                "the input is {}: production's worker never receives such a job, so it ends FAILED"
-                f" '{ERROR_LOST_TWICE}'; send at least one key",
+                "the input is {}: as in production, the SDK in a worker drops such a job, so it ends FAILED"
+                f" '{ERROR_LOST_TWICE}'; where a worker takes several at a time, its handler gets a job"
+                " without 'input'. Send at least one key",
                 job,
             )
         self.life.enqueue(job)
         return job
+
+    def run_again(self, job: Job, body: bytes | None = None) -> Job:
+        """Submit a job's request once more, or another (`body`, as the client of /run sends it) in its place.
+
+        :raises MalformedRequest: the body is no JSON object, or has no `input`.
+        :raises InvalidRequest: a field breaks a rule of wire.md 2.
+        """
+        request = JobRequest.parse(
+            job.body if body is None else body, self.default_policy, sync=job.sync, again_of=job.id
+        )
+        return self.submit(request)
 
     def get(self, job_id: str) -> Job:
         """The job with this id.
@@ -140,20 +166,28 @@ class Endpoint:
         """
         return self.life.timed_out.get(job_id) or self.get(job_id)
 
-    async def wait(self, job: Job, limit_ms: int | None) -> None:
-        """Return when the job has ended, or after `limit_ms` (None: as long as it takes)."""
-        if not job.terminal:
-            with self.clock.waiting():
-                await job.ended.wait(self.clock, limit_ms, "wait for a job")
+    async def wait(self, job: Job, limit_ms: int | None) -> bool:
+        """Return when the job has ended, or after `limit_ms` (None: as long as it takes).
+
+        A wait with a limit ends sooner when it is in vain, as the clock is frozen and nothing is executed:
+        False then.
+        """
+        if job.terminal:
+            return True
+        with self.clock.waiting() as waiting:
+            given_up = None if limit_ms is None else waiting
+            await job.ended.wait(self.clock, limit_ms, "wait for a job", given_up)
+        return not waiting.in_vain
 
     async def read_stream(self, job: Job, limit_ms: int) -> tuple[JobStatus, list[bytes]]:
-        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4).
+        """Take the chunks that have come, waiting up to `limit_ms` for the first (wire.md 4), and
+        less where that is in vain (see `wait`).
 
         Each chunk (JSON text) is handed out once; the terminal status comes only with the last ones.
         """
         if not job.chunks and not job.terminal:
-            with self.clock.waiting():
-                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk")
+            with self.clock.waiting() as waiting:
+                await job.chunked.wait(self.clock, limit_ms, "wait for a chunk", waiting)
         if not job.chunks:
             return job.status, []
         chunks = [job.chunks.popleft() for _ in range(min(CHUNKS_PER_READ, len(job.chunks)))]
@@ -221,9 +255,35 @@ class Endpoint:
             "workers": dict(sorted({**workers, "ready": workers["idle"]}.items())),
         }
 
-    def list_jobs(self, *, offset: int, limit: int, status: JobStatus | None = None) -> tuple[list[Job], int]:
-        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all."""
+    @property
+    def job_count(self) -> int:
+        """How many jobs are kept, those that timed out among them."""
+        return len(self._store) + len(self.life.timed_out)
+
+    def newest_jobs(self) -> Iterator[Job]:
+        """All jobs that are kept, and those that timed out, which clients no longer find; the last submitted
+        first.
+        """
+        jobs = self._store.newest_first()
+        if not (gone := self.life.timed_out):
+            return jobs
+        newest = sorted(gone.values(), key=_newest, reverse=True)
+        return merge(jobs, newest, key=_newest, reverse=True)
+
+    def list_jobs(
+        self, *, offset: int, limit: int, status: JobStatus | None = None, with_timed_out: bool = False
+    ) -> tuple[list[Job], int]:
+        """Jobs, newest first: `limit` of them from `offset`, and how many there are in all.
+
+        `with_timed_out`: with those that timed out, which clients no longer find.
+        """
+        jobs = self.newest_jobs() if with_timed_out else self._store.newest_first()
+        total = self.job_count if with_timed_out else len(self._store)
         if status is None:
-            return list(islice(self._store.newest_first(), offset, offset + limit)), len(self._store)
-        matching = [job for job in self._store.newest_first() if job.status is status]
+            return list(islice(jobs, offset, offset + limit)), total
+        matching = [job for job in jobs if job.status is status]
         return matching[offset : offset + limit], len(matching)
+
+
+def _newest(job: Job) -> int:
+    return job.submitted_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from emulator.core.job import Job, JobStatus
     from emulator.core.worker import WorkerState
+
+
+log = logging.getLogger("emulator.core")
 
 
 @dataclass(slots=True)
@@ -75,6 +79,19 @@ class WorkerWrote:
 
 
 @dataclass(slots=True)
+class JobOutput:
+    """A job has sent a part of its output before its end: a chunk of its stream, or its progress."""
+
+    endpoint_id: str
+    job_id: str
+    worker_id: str | None
+    form: Literal["chunk", "progress"]
+    #: JSON text.
+    output_json: bytes
+    at_ms: int
+
+
+@dataclass(slots=True)
 class FaultFired:
     """A fault that was ordered has struck."""
 
@@ -87,5 +104,23 @@ class FaultFired:
     worker_id: str | None = None
 
 
-Event: TypeAlias = JobMoved | WorkerMoved | Notice | WorkerWrote | FaultFired
+Event: TypeAlias = JobMoved | JobOutput | WorkerMoved | Notice | WorkerWrote | FaultFired
 Listener: TypeAlias = Callable[[Event], None]
+
+
+def unfailing(listener: Listener) -> Listener:
+    """A listener that cannot break off what it is told of: what it raises is logged, and goes no further."""
+    failed = False
+
+    def tell(event: Event) -> None:
+        nonlocal failed
+        try:
+            listener(event)
+        except Exception as error:
+            if not failed:
+                log.exception("a listener failed when it was told of this: %s", event)
+            else:
+                log.error("a listener failed once more: %s", type(error).__name__)
+            failed = True
+
+    return tell

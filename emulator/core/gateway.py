@@ -5,12 +5,16 @@ What an external worker does here over HTTP, one in this process does by calling
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from emulator.core.chunks import pieces_of
+from emulator.core.bounds import STRANGERS_MAX
 from emulator.core.job import JobStatus
+from emulator.core.json_text import encode
+from emulator.core.result import MIB
 from emulator.core.worker import LoggedError, WorkerState
 from emulator.errors import WorkerGone
 
@@ -20,9 +24,11 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.core.events import WorkerLine
     from emulator.core.job import Job
-    from emulator.core.result import JobResult
+    from emulator.core.result import JobResult, ResultLimit
     from emulator.core.worker import Worker
 
+#: wire.md 4: larger string chunks are split.
+CHUNK_MAX_BYTES = 1_000_000
 #: How long a job may be on its way to a worker whose heartbeats do not name it yet. With production's ten
 #: seconds from one to the next, the two that must miss it take as long.
 _DELIVERY_PATIENCE_MS = 10_000
@@ -37,11 +43,18 @@ class Gateway:
         self._pool = endpoint.pool
 
     async def take(
-        self, worker_id: str, *, limit: int = 1, hold_ms: int | None = None, holds_nothing: bool = False
+        self,
+        worker_id: str,
+        *,
+        limit: int = 1,
+        hold_ms: int | None = None,
+        holds_nothing: bool = False,
+        by_batch: bool = False,
     ) -> list[Job]:
         """Up to `limit` jobs; waits for the first up to `hold_ms` (None: as long as it takes).
 
         `holds_nothing` is the worker's word that it has no job in progress: one that it should have is lost.
+        `by_batch` is whether the SDK would have asked for a batch.
 
         :raises WorkerGone: the worker is unknown or going away.
         """
@@ -50,6 +63,7 @@ class Gateway:
             return []
         worker = self._pool.checked_in(worker_id)
         worker.takes += 1
+        worker.by_batch = by_batch
         if worker.paused:
             return await self._endpoint.takers.wait(worker, limit, hold_ms)
         if holds_nothing and worker.busy:
@@ -66,13 +80,17 @@ class Gateway:
                 self._pool.occupied(worker)
                 return beside
             is_parked = self._pool.parked(worker_id) is not None
-            return await self.take(worker_id, limit=limit, hold_ms=hold_ms) if is_parked else []
+            return (
+                await self.take(worker_id, limit=limit, hold_ms=hold_ms, by_batch=by_batch)
+                if is_parked
+                else []
+            )
         jobs = [job for job in given if worker.jobs.get(job.id) is job]
         for job in given:
             # Cancelled before the worker woke up: it need not be told to stop.
             self.let_go(worker_id, job.id)
         if not jobs:
-            return await self.take(worker_id, limit=limit, hold_ms=hold_ms)
+            return await self.take(worker_id, limit=limit, hold_ms=hold_ms, by_batch=by_batch)
         if len(jobs) < limit and not worker.retiring:
             # Others have come since the first woke the worker.
             jobs += self._life.deliver(worker, limit - len(jobs))
@@ -83,16 +101,40 @@ class Gateway:
         job = self._held(worker_id, job_id, "chunk")
         if job is None:
             return False
-        for piece in pieces_of(chunk_json):
+        if len(chunk_json) > CHUNK_MAX_BYTES and not _is_text(chunk_json):
+            self._life.advise(
+                "a chunk of its stream is above 1 MB: production splits strings alone, and refuses a chunk"
+                " of another type that is so large; yield smaller ones",
+                job,
+                worker_id,
+            )
+        limit = self._life.result_limit(job)
+        if len(chunk_json) > limit.mib * MIB:
+            told = f"a chunk of its stream is dropped, and its worker answered 400: {limit.whose}"
+            self._life.notice("warning", told, job, worker_id)
+            return True
+        for piece in _pieces(chunk_json):
             self._life.add_chunk(job, piece)
         return True
+
+    def result_limit(self, worker_id: str, job_id: str) -> ResultLimit | None:
+        """How large the result of a job may be, and each of its chunks; None when it is not this worker's."""
+        worker = self._pool.get(worker_id)
+        job = None if worker is None else worker.jobs.get(job_id)
+        return None if job is None else self._life.result_limit(job)
+
+    def advise(self, worker_id: str, job_id: str, advice: str) -> None:
+        """Tell a person, once, something about what workers bring for jobs like this one."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
+            self._life.advise(advice, job, worker_id)
 
     def report_progress(self, worker_id: str, job_id: str, progress_json: bytes) -> bool:
         """What /status shows as output until the job ends; False when the job is no longer this worker's."""
         job = self._held(worker_id, job_id, "progress update")
         if job is None:
             return False
-        job.output_json = progress_json
+        self._life.show_progress(job, progress_json)
         return True
 
     def finish(self, worker_id: str, job_id: str, result: JobResult) -> bool:
@@ -104,11 +146,14 @@ class Gateway:
         worker = self._pool.get(worker_id)
         if job is None or worker is None:
             self.let_go(worker_id, job_id)
-            if worker is not None and worker.state is WorkerState.RUNNING:
+            # Having let go of its last job, one that was to be replaced is gone by now.
+            if (worker := self._pool.get(worker_id)) is not None and worker.state is WorkerState.RUNNING:
                 # It was given the job beside another worker.
                 self._pool.freed(worker)
             return False
         if not self._life.interference.loses_result(job, worker):
+            if result.error is None and self._life.interference.loses_output(job, worker):
+                result = replace(result, output_json=None)
             self._life.finish(job, worker, result)
         return True
 
@@ -151,6 +196,12 @@ class Gateway:
         signals = list(worker.stop_signals)
         worker.stop_signals.clear()
         return signals
+
+    def drop(self, worker_id: str, job_id: str, reason: str) -> None:
+        """The worker is at a job no more, and will bring no result of it."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and (job := worker.jobs.get(job_id)) is not None:
+            self._lose_from(worker, job, reason)
 
     def hand_back(self, worker_id: str, job_ids: Iterable[str]) -> None:
         """The worker has not begun with these jobs, which it took: they are again the first in the queue."""
@@ -221,8 +272,13 @@ class Gateway:
             await worker.stop_called.wait(clock, hold_ms, "job-take")
 
     def meet(self, worker_id: str) -> None:
-        """A worker makes itself known: one that nobody here has started joins."""
+        """A worker makes itself known: one that nobody here has started joins.
+
+        :raises WorkerGone: there are too many already.
+        """
         if self._pool.get(worker_id) is None and self._pool.parked(worker_id) is None:
+            if len(self._pool) >= STRANGERS_MAX:
+                raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
 
     @contextmanager
@@ -290,10 +346,12 @@ class Gateway:
         worker = self._pool.get(worker_id)
         job = None if worker is None else worker.jobs.get(job_id)
         if job is None or job.status is not JobStatus.IN_PROGRESS:
-            self._life.notice(
-                "info", f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
-                worker_id=worker_id,
-            )  # fmt: skip
+            if self._life.late_pieces.is_news(worker_id, job_id, what):
+                self._life.notice(
+                    "info",
+                    f"a late {what} for job {job_id} was dropped: the job is no longer this worker's",
+                    worker_id=worker_id,
+                )
             return None
         return job
 
@@ -313,3 +371,19 @@ class Gateway:
             # It waits for us, and will be expected again when it has been answered.
             return
         self._life.lose_worker(worker, "its heartbeats have stopped")
+
+
+def _is_text(chunk_json: bytes) -> bool:
+    return chunk_json.startswith(b'"')
+
+
+def _pieces(chunk_json: bytes) -> Iterator[bytes]:
+    """The chunk, or if it is a string too large for one, its parts (wire.md 4)."""
+    if len(chunk_json) <= CHUNK_MAX_BYTES or not _is_text(chunk_json):
+        yield chunk_json
+        return
+    text: str = json.loads(chunk_json)
+    # A character is at most four bytes in UTF-8, six when it has to be escaped.
+    step = CHUNK_MAX_BYTES // 6
+    for start in range(0, len(text), step):
+        yield encode(text[start : start + step], "chunk")

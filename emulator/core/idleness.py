@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from emulator.core.worker import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from emulator.clock.clock import Clock
     from emulator.core.config import EndpointConfig
@@ -21,6 +21,14 @@ class Idleness:
         self._config = config
         self._clock = clock
         self._call = on_idle
+
+    def configure(self, config: EndpointConfig, workers: Iterable[Worker]) -> None:
+        """Go by other settings from now on; the `workers` have been idle for as long as they have been."""
+        self._config = config
+        for worker in workers:
+            if worker.idle_timer is not None:
+                self._clock.cancel(worker.idle_timer)
+                self._arm(worker)
 
     def watch(self, worker: Worker) -> None:
         """The worker has nothing to do from now on. One timer stays armed over many short jobs."""

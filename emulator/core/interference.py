@@ -37,6 +37,10 @@ class Interference:
         """A worker brings the result of a job: whether it does not arrive."""
         return False
 
+    def loses_output(self, job: Job, worker: Worker) -> bool:
+        """A worker brings the result of a job: whether it comes without what the handler returned."""
+        return False
+
     def swallows_stop(self, job: Job, worker: Worker) -> bool:
         """A worker is to stop a job: whether it does not hear of it."""
         return False

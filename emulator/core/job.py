@@ -62,7 +62,7 @@ class Job:
     """
 
     __slots__ = (
-        "_chunked", "_ended", "body", "chunks", "delay_ms", "empty_input", "ended_ms", "error",
+        "_chunked", "_ended", "again_of", "body", "chunks", "delay_ms", "empty_input", "ended_ms", "error",
         "execution_ms", "id", "next_queued", "output_json", "place", "policy", "previous_queued",
         "queued_ms", "retries", "stage_timer", "started_ms", "status", "submitted_ms", "sync",
         "ttl_timer", "webhook", "worker_id",
@@ -76,6 +76,8 @@ class Job:
         self.webhook: str | None = request.webhook
         self.sync: bool = request.sync
         self.empty_input: bool = request.empty_input
+        #: The id of the job that it repeats.
+        self.again_of: str | None = request.again_of
         self.status = JobStatus.IN_QUEUE
         self.submitted_ms = now_ms
         #: When it last entered the queue.
@@ -145,6 +147,9 @@ class Job:
         """What the handler receives: the request as submitted, and the job's id (wire.md 7)."""
         fields: dict[str, Any] = _decoder.decode(self.body.decode())
         fields["id"] = self.id
+        if self.empty_input:
+            # wire.md 2: production leaves an empty input out.
+            del fields["input"]
         return fields
 
     def move_to(self, status: JobStatus) -> None:

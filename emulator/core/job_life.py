@@ -10,11 +10,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.advice import Advice
-from emulator.core.events import JobMoved, Notice, WorkerWrote
+from emulator.core.events import JobMoved, JobOutput, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
+from emulator.core.job_error import init_failure
+from emulator.core.late_pieces import LatePieces
 from emulator.core.pool import WorkerPool
 from emulator.core.queue import JobQueue
+from emulator.core.result import ResultLimit
 from emulator.core.scaling import ScalerType
 from emulator.core.takers import Takers
 from emulator.core.worker import WorkerState
@@ -56,6 +59,7 @@ class JobLife:
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
         self.pool = WorkerPool(endpoint_id, config, clock, self.queue, self.takers, emit)
+        self.late_pieces = LatePieces()
         #: Asked where something may interfere with what is to happen.
         self.interference = NO_INTERFERENCE
         #: How many have ended in each state, been queued again, and are with a worker.
@@ -67,6 +71,11 @@ class JobLife:
         # One bound method for all jobs: a million queued ones hold it in their timers.
         self._ttl_callback = self._on_ttl
 
+    def configure(self, config: EndpointConfig) -> None:
+        """Go by other settings from now on."""
+        self._config = config
+        self.pool.configure(config)
+
     def forget_counts(self) -> None:
         """Start counting anew."""
         self.ended = dict.fromkeys(TERMINAL, 0)
@@ -77,6 +86,11 @@ class JobLife:
         """Tell a person something about a job or a worker."""
         job_id = None if job is None else job.id
         self._emit(Notice(self._endpoint_id, level, message, self._clock.now_ms(), job_id, worker_id))
+
+    def advise(self, message: str, job: Job, worker_id: str | None = None) -> None:
+        """Tell a person something that holds for all jobs alike: once."""
+        if self._advice.is_new(message):
+            self.notice("warning", message, job, worker_id)
 
     def tell_output(self, worker_id: str, likely_job_id: str | None, lines: Iterable[WorkerLine]) -> None:
         """Tell of what a worker has written; `likely_job_id` is the job of what it printed by itself."""
@@ -94,8 +108,8 @@ class JobLife:
             jobs += self.interference.gives_beside(worker)
         while len(jobs) < limit and (job := self.queue.pop()) is not None:
             self._start(job, worker)
-            if job.empty_input:
-                # The worker never gets such a job (wire.md 2).
+            if job.empty_input and not worker.by_batch:
+                # The SDK in the worker drops such a job (wire.md 2).
                 self._expect_in_vain(job, "its input is {}, so the worker never received it")
             else:
                 # Traces of an earlier delivery of the same job here must not end this one.
@@ -128,10 +142,20 @@ class JobLife:
         if not self.pool.crash(worker, reason):
             self.lose_worker(worker, reason)
 
+    def resume_worker(self, worker: Worker) -> None:
+        """Give a worker jobs again that was paused, or a machine that was throttled."""
+        self.pool.resume(worker)
+        self._dispatch()
+
     def finish(self, job: Job, worker: Worker, result: JobResult) -> None:
         """A worker brings the end of a job it holds."""
+        result = result.within(self.result_limit(job))
         del worker.jobs[job.id]
-        worker.crashes = 0
+        if failure := init_failure(result.error):
+            # It is about to end: its next job would be lost with it.
+            self.pool.pause(worker, failure)
+        else:
+            worker.crashes = 0
         if result.stop_worker and not worker.external:
             self.pool.retire(worker, "it asked to be replaced")
         elif result.stop_worker:
@@ -147,13 +171,28 @@ class JobLife:
         status = JobStatus.COMPLETED if result.error is None else JobStatus.FAILED
         self.end(job, status, output_json=result.output_json, error=result.error)
         self.pool.freed(worker)
+        if failure:
+            # Waiting for its exit, which may take 10 s, it would be taken for one that is idle.
+            self.pool.crash(worker, failure)
+
+    def result_limit(self, job: Job) -> ResultLimit:
+        """How large the job's result may be, and each of its chunks."""
+        return ResultLimit.of(self._config.result_limit_mib, sync=job.sync)
 
     def add_chunk(self, job: Job, chunk: bytes) -> None:
         """A chunk (JSON text) for the job's stream."""
         if job.chunks is None:
             job.chunks = deque()
         job.chunks.append(chunk)
+        self._emit(JobOutput(self._endpoint_id, job.id, job.worker_id, "chunk", chunk, self._clock.now_ms()))
         job.wake_chunk_readers()
+
+    def show_progress(self, job: Job, progress: bytes) -> None:
+        """What /status shows as output (JSON text) until the job ends."""
+        job.output_json = progress
+        self._emit(
+            JobOutput(self._endpoint_id, job.id, job.worker_id, "progress", progress, self._clock.now_ms())
+        )
 
     def lose(self, job: Job, reason: str) -> None:
         """A job's worker is lost: queue it once more, the second time it has failed (wire.md 3)."""

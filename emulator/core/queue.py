@@ -40,6 +40,8 @@ class _Lane:
 
     def remove(self, job: Job) -> None:
         before, after = job.previous_queued, job.next_queued
+        if job is not (self.head if before is None else before.next_queued):
+            raise ValueError(f"job {job.id} is not in this queue")
         if before is None:
             self.head = after
         else:
@@ -87,13 +89,21 @@ class JobQueue:
         return iter(self._normal)
 
     def append(self, job: Job) -> None:
-        """Put a job at the end."""
+        """Put a job at the end.
+
+        :raises ValueError: it is in a queue already.
+        """
+        _check_is_free(job)
         self._last_place += 1
         job.place = self._last_place
         self._lane(job).append(job)
 
     def prepend(self, job: Job) -> None:
-        """Put back at the front a job that was taken but never delivered."""
+        """Put back at the front a job that was taken but never delivered.
+
+        :raises ValueError: it is in a queue already.
+        """
+        _check_is_free(job)
         self._first_place -= 1
         job.place = self._first_place
         self._lane(job).prepend(job)
@@ -105,8 +115,8 @@ class JobQueue:
         """
         if not job.place:
             raise ValueError(f"job {job.id} is not in the queue")
-        job.place = 0
         self._lane(job).remove(job)
+        job.place = 0
 
     def pop(self) -> Job | None:
         """Take out the job that came first."""
@@ -123,3 +133,8 @@ class JobQueue:
 
     def _lane(self, job: Job) -> _Lane:
         return self._low if job.policy.low_priority else self._normal
+
+
+def _check_is_free(job: Job) -> None:
+    if job.place:
+        raise ValueError(f"job {job.id} is in a queue already")

@@ -28,6 +28,11 @@ class QueueDelay:
         #: Armed for the moment at which a queued job will have waited too long.
         self._timer: Timer | None = None
 
+    def configure(self, config: EndpointConfig) -> None:
+        """Go by other settings from now on."""
+        self._config = config
+        self.stop()
+
     @property
     def watches(self) -> bool:
         """Whether a job's wait is being timed."""

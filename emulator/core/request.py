@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from emulator.core.policy import POLICY_KEYS, ExecutionPolicy, checked_ttl
+from emulator.core.policy import ExecutionPolicy, checked_ttl
+from emulator.core.request_hints import misspelt_keys, odd_keys
 from emulator.errors import InvalidRequest, MalformedRequest
-
-REQUEST_KEYS = frozenset({"input", "policy", "s3Config", "webhook", "webhookV2"})
+from emulator.masking import masked_url
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,12 +29,22 @@ class JobRequest:
     sync: bool = False
     #: `{"input": {}}`, which production's worker never receives.
     empty_input: bool = False
+    #: The id of the job that it repeats.
+    again_of: str | None = None
     #: What is probably a mistake in it, a sentence each.
     warnings: tuple[str, ...] = ()
+    #: What may be meant, and yet does not do what many expect; to be said once.
+    hints: tuple[str, ...] = ()
 
     @classmethod
     def parse(
-        cls, body: bytes, defaults: ExecutionPolicy, *, sync: bool = False, ttl: object = None
+        cls,
+        body: bytes,
+        defaults: ExecutionPolicy,
+        *,
+        sync: bool = False,
+        ttl: object = None,
+        again_of: str | None = None,
     ) -> JobRequest:
         """Check a request body; `ttl` is the one given on the URL, which `policy.ttl` overrides.
 
@@ -54,10 +63,12 @@ class JobRequest:
         return cls(
             body=body,
             policy=policy,
-            webhook=_checked_webhook(fields.get("webhook")),
+            webhook=checked_webhook(fields.get("webhook")),
             sync=sync,
             empty_input=fields["input"] == {},
-            warnings=_misspelt_keys(fields) if len(fields) > 1 else (),
+            again_of=again_of,
+            warnings=misspelt_keys(fields) if len(fields) > 1 else (),
+            hints=odd_keys(fields),
         )
 
     @classmethod
@@ -109,7 +120,11 @@ def _finite(number: str) -> float:
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _checked_webhook(webhook: object) -> str | None:
+def checked_webhook(webhook: object) -> str | None:
+    """A webhook's URL; None for none.
+
+    :raises InvalidRequest: it is no URL that can be called.
+    """
     if webhook is None or webhook == "":
         return None
     rule = "must be a URL like https://example.com/hook (http or https)"
@@ -121,24 +136,6 @@ def _checked_webhook(webhook: object) -> str | None:
     except ValueError:
         acceptable = False
     if not acceptable or not webhook.isprintable() or " " in webhook:
-        raise InvalidRequest("webhook", webhook, rule)
+        # Whoever logs the sentence must not tell the receiver's secret.
+        raise InvalidRequest("webhook", masked_url(webhook), rule)
     return webhook
-
-
-def _misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    policy = fields.get("policy")
-    return (
-        *_suggestions("", fields.keys() - REQUEST_KEYS, REQUEST_KEYS | POLICY_KEYS),
-        *_suggestions(
-            "policy.", policy.keys() - POLICY_KEYS if isinstance(policy, dict) else (), POLICY_KEYS
-        ),
-    )
-
-
-def _suggestions(prefix: str, unknown: Iterable[str], known: Iterable[str]) -> Iterable[str]:
-    by_lower = {key.lower(): key for key in known}
-    for key in sorted(unknown):
-        if close := difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.8):
-            right = by_lower[close[0]]
-            place = f"policy.{right}" if right in POLICY_KEYS else right
-            yield f"{prefix}{key} has no effect: did you mean {place}?"

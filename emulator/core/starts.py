@@ -7,6 +7,9 @@ import re
 #: What differs from one failure to the next of the same kind: addresses, ports, process ids.
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d{4,}")
 
+#: So many kinds of failure are remembered; a handler may fail in a new one each time.
+_KINDS_TOLD = 100
+
 
 class Starts:
     """What is known of the starts of one endpoint's workers. Only `WorkerPool` changes it."""
@@ -43,6 +46,8 @@ class Starts:
         kind = _VARYING.sub("", reason)
         if self.broken_code or kind in self._told:
             return ""
+        if len(self._told) >= _KINDS_TOLD:
+            self._told.clear()
         self._told.add(kind)
         if not older_serves:
             return self.obstacle

@@ -13,11 +13,19 @@ if TYPE_CHECKING:
 
 def status_body(job: Job, now_ms: int) -> bytes:
     """The status body: each key once it is known, in alphabetical order."""
-    return b"{" + b",".join(_parts(job, now_ms)) + b"}"
+    parts = _parts(job, now_ms)
+    if job.retries and job.status is not JobStatus.IN_QUEUE:
+        parts.insert(-1, b'"retries":%d' % job.retries)
+    if job.worker_id is not None:
+        parts.append(b'"workerId":"%b"' % job.worker_id.encode())
+    return b"{" + b",".join(parts) + b"}"
 
 
 def webhook_body(job: Job) -> bytes:
-    """The body a webhook receives at the job's end: its status body with `input` and `webhook`."""
+    """The body a webhook receives at the job's end: `input` and `webhook` beside what both bodies have.
+
+    Production sends neither `workerId` nor `retries` here (wire.md 5).
+    """
     assert job.ended_ms is not None
     parts = _parts(job, job.ended_ms)
     parts.append(b'"input":' + encode(job.input))
@@ -26,7 +34,7 @@ def webhook_body(job: Job) -> bytes:
 
 
 def _parts(job: Job, now_ms: int) -> list[bytes]:
-    """Each key with its value as JSON text."""
+    """Each key that both bodies have, with its value as JSON text; `status` is the last."""
     parts: list[bytes] = []
     if job.delay_ms is not None:
         parts.append(b'"delayTime":%d' % job.delay_ms)
@@ -40,9 +48,5 @@ def _parts(job: Job, now_ms: int) -> list[bytes]:
     parts.append(b'"id":"%b"' % job.id.encode())
     if job.output_json is not None:
         parts.append(b'"output":' + job.output_json)
-    if job.retries and job.status is not JobStatus.IN_QUEUE:
-        parts.append(b'"retries":%d' % job.retries)
     parts.append(b'"status":"%b"' % job.status.encode())
-    if job.worker_id is not None:
-        parts.append(b'"workerId":"%b"' % job.worker_id.encode())
     return parts

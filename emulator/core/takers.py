@@ -58,6 +58,16 @@ class Takers:
         """Let a taker wait in vain."""
         self._paused[taker] = None
 
+    def hold(self, worker: Worker) -> None:
+        """Let the takes of a worker wait in vain from now on."""
+        for taker in self._of(worker):
+            self._paused[taker] = None
+
+    def unhold(self, worker: Worker) -> None:
+        """Let the takes of a worker wait for jobs again."""
+        for taker in self._of(worker):
+            self._waiting[taker] = None
+
     def dismiss(self, worker: Worker) -> None:
         """End the waits of a worker that is going away."""
         for taker in self._of(worker):

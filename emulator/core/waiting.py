@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from emulator.clock.clock import subject_of
 from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
 from emulator.core.worker import WorkerState
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from emulator.core.job import Job
     from emulator.core.pool import WorkerPool
     from emulator.core.worker import Worker
+
+#: Among so many timers, the next ones, that of a job is looked for.
+_TIMERS_SEEN = 1_000
 
 
 class Cause(Enum):
@@ -46,6 +50,8 @@ class Cause(Enum):
     """No worker is up, and the job must not start one."""
     NO_WORKER = auto()
     """None is up: the endpoint is opening or closing."""
+    CLOCK = auto()
+    """It has its worker, which waits for the clock, and that stands still."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,13 +66,15 @@ class Wait:
 
 
 def why_waiting(endpoint: Endpoint, job: Job) -> str:
-    """Why a job waits for a worker, in a sentence; empty when it does not."""
+    """Why a job waits, in a sentence; empty when it does not."""
     wait = wait_of(endpoint, job)
     return "" if wait is None else wait.told
 
 
 def wait_of(endpoint: Endpoint, job: Job) -> Wait | None:
-    """Why a job waits for a worker; None when it does not."""
+    """Why a job waits, for a worker or for time to move; None when it does not."""
+    if job.status is JobStatus.IN_PROGRESS and endpoint.clock.stands_still:
+        return _for_time(endpoint.clock, job)
     if job.status is not JobStatus.IN_QUEUE:
         return None
     if job in endpoint.life.interference.held_back():
@@ -107,6 +115,9 @@ def _for_a_start(endpoint: Endpoint, job: Job) -> Wait:
     if starting := _first(pool, WorkerState.INITIALIZING):
         return _until(clock, starting.restart_timer, Cause.COLD_START, _cold_start(endpoint, starting))
     if throttled := _first(pool, WorkerState.THROTTLED):
+        if throttled.restart_timer is None:
+            told = f"worker {throttled.id} is throttled: {throttled.reason}"
+            return Wait(Cause.THROTTLED, told, endless=True)
         told = f"worker {throttled.id} is throttled, as was ordered (throttled_ms)"
         return _until(clock, throttled.restart_timer, Cause.THROTTLED, told)
     if crashed := _first(pool, WorkerState.UNHEALTHY):
@@ -129,6 +140,11 @@ def _for_a_start(endpoint: Endpoint, job: Job) -> Wait:
     return Wait(Cause.NO_WORKER, "no worker is up")
 
 
+def _for_time(clock: Clock, job: Job) -> Wait:
+    about_it = (timer for timer in clock.pending(_TIMERS_SEEN) if subject_of(timer.argument) == job.id)
+    return Wait(Cause.CLOCK, _frozen(clock, next(about_it, None) or clock.next_timer()), endless=True)
+
+
 def _first(pool: WorkerPool, state: WorkerState) -> Worker | None:
     return next((worker for worker in pool if worker.state is state), None)
 
@@ -142,9 +158,10 @@ def _until(clock: Clock, timer: Timer | None, cause: Cause, told: str) -> Wait:
     """A wait that time ends: on a clock that stands still it does not end by itself."""
     if not clock.stands_still:
         return Wait(cause, told)
-    due = timer or clock.next_timer()
+    return Wait(cause, f"{told}; {_frozen(clock, timer or clock.next_timer())}", endless=True)
+
+
+def _frozen(clock: Clock, due: Timer | None) -> str:
     if due is None:
-        return Wait(cause, f"{told}; the clock is frozen, and nothing is due", endless=True)
-    due_in_ms = due.when_ms - clock.now_ms()
-    frozen = f"the clock is frozen, and {due.kind!r} is due in {due_in_ms} ms: advance it"
-    return Wait(cause, f"{told}; {frozen}", endless=True)
+        return "the clock is frozen, and nothing is due"
+    return f"the clock is frozen, and {due.kind!r} is due in {due.when_ms - clock.now_ms()} ms: advance it"

@@ -5,15 +5,19 @@ Entries are made where things happen; here they are numbered, bounded, found and
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from emulator.clock.slices import in_slices
 from emulator.clock.wakeup import Wakeup
-from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved
+from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved
 from emulator.core.job_error import explained
+from emulator.history.job_brief import JobBrief
 from emulator.history.recent import Recent
 from emulator.scenario.matching import matches
 
@@ -22,10 +26,13 @@ if TYPE_CHECKING:
 
     from emulator.clock.clock import Clock
     from emulator.core.events import Event
+    from emulator.history.event_feed import EventFeed
 
 #: Of each kind, so that a busy worker's calls do not push out the client's.
 ENTRIES_KEPT = 1_000
 _BYTES_KEPT = 8 * 1024 * 1024
+#: Of a chunk or of progress, bytes.
+OUTPUT_KEPT = 64 * 1024
 
 
 class EntryKind(StrEnum):
@@ -37,6 +44,8 @@ class EntryKind(StrEnum):
     """A worker's call (wire.md 7); pings and polls that brought nothing are left out."""
     JOB = "job"
     """A job's transition, or a notice about it."""
+    OUTPUT = "output"
+    """A chunk of a job's stream, or its progress."""
     WEBHOOK = "webhook"
     """One attempt to call a webhook."""
     FAULT = "fault"
@@ -88,6 +97,10 @@ class Entry(ABC):
         """All of it, as JSON."""
         return {**self.outline(), **self.details()}
 
+    def news(self) -> dict[str, Any]:
+        """What of it is told to those who follow events, as JSON: nothing large."""
+        return self.as_json()
+
     def outline(self) -> dict[str, Any]:
         """What all kinds have, as JSON."""
         return {
@@ -133,6 +146,10 @@ class _EventEntry(Entry):
     def worker_id(self) -> str | None:
         return self._worker_id
 
+    @property
+    def size(self) -> int:
+        return 300 + 2 * len(self._line)
+
     def details(self) -> dict[str, Any]:
         return self._details
 
@@ -143,26 +160,69 @@ class _EventEntry(Entry):
 class _Transition(Entry):
     """A job changed its state: what /status would have said then."""
 
-    __slots__ = (
-        "_before",
-        "_delay_ms",
-        "_error",
-        "_execution_ms",
-        "_job_id",
-        "_retries",
-        "_to",
-        "_worker_id",
-    )
+    __slots__ = ("_before", "brief")
 
     kind = EntryKind.JOB
 
     def __init__(self, event: JobMoved) -> None:
         super().__init__(event.endpoint_id, event.at_ms)
-        job = event.job
-        self._before, self._to = event.before, job.status
-        self._job_id, self._worker_id = job.id, job.worker_id
-        self._delay_ms, self._execution_ms = job.delay_ms, job.execution_ms
-        self._error, self._retries = job.error, job.retries
+        self._before = event.before
+        self.brief = JobBrief(event.endpoint_id, event.job)
+
+    @property
+    def job_id(self) -> str | None:
+        return self.brief.id
+
+    @property
+    def worker_id(self) -> str | None:
+        return self.brief.worker_id
+
+    @property
+    def size(self) -> int:
+        return 500 + len(self.brief.error or "")
+
+    def details(self) -> dict[str, Any]:
+        brief = self.brief
+        return {
+            "from": self._before,
+            "to": brief.status,
+            "delay_ms": brief.delay_ms,
+            "execution_ms": brief.execution_ms,
+            "error": brief.error,
+            "retries": brief.retries,
+        }
+
+    def news(self) -> dict[str, Any]:
+        return {**self.outline(), "from": self._before, "job": self.brief.as_json()}
+
+    def line(self) -> str:
+        brief = self.brief
+        parts = [brief.status if self._before is None else f"{self._before} → {brief.status}"]
+        if brief.worker_id is not None:
+            parts.append(f"worker {brief.worker_id}")
+        if brief.execution_ms is not None:
+            parts.append(f"executed for {brief.execution_ms} ms")
+        elif brief.delay_ms is not None:
+            parts.append(f"waited {brief.delay_ms} ms")
+        if brief.error is not None:
+            headline, _ = explained(brief.error)
+            parts.append(headline if len(headline) < 500 else f"{headline[:500]}…")
+        return ", ".join(parts)
+
+
+class _Output(Entry):
+    """A chunk of a job's stream, or its progress."""
+
+    __slots__ = ("_form", "_job_id", "_size", "_text", "_worker_id")
+
+    kind = EntryKind.OUTPUT
+
+    def __init__(self, event: JobOutput) -> None:
+        super().__init__(event.endpoint_id, event.at_ms)
+        self._form = event.form
+        self._job_id, self._worker_id = event.job_id, event.worker_id
+        self._size = len(event.output_json)
+        self._text = event.output_json if self._size <= OUTPUT_KEPT else event.output_json[:OUTPUT_KEPT]
 
     @property
     def job_id(self) -> str | None:
@@ -174,30 +234,16 @@ class _Transition(Entry):
 
     @property
     def size(self) -> int:
-        return 300 + len(self._error or "")
+        return 300 + len(self._text)
 
     def details(self) -> dict[str, Any]:
-        return {
-            "from": self._before,
-            "to": self._to,
-            "delay_ms": self._delay_ms,
-            "execution_ms": self._execution_ms,
-            "error": self._error,
-            "retries": self._retries,
-        }
+        if self._size > len(self._text):
+            cut = self._text.decode("utf-8", "ignore")
+            return {"form": self._form, "output": cut, "size": self._size, "truncated": True}
+        return {"form": self._form, "output": json.loads(self._text), "size": self._size}
 
     def line(self) -> str:
-        parts = [self._to if self._before is None else f"{self._before} → {self._to}"]
-        if self._worker_id is not None:
-            parts.append(f"worker {self._worker_id}")
-        if self._execution_ms is not None:
-            parts.append(f"executed for {self._execution_ms} ms")
-        elif self._delay_ms is not None:
-            parts.append(f"waited {self._delay_ms} ms")
-        if self._error is not None:
-            headline, _ = explained(self._error)
-            parts.append(headline if len(headline) < 500 else f"{headline[:500]}…")
-        return ", ".join(parts)
+        return f"{self._form}, {self._size} bytes"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -209,37 +255,83 @@ class EntryFilter:
     job_id: str | None = None
     #: Only entries after this number.
     since: int = 0
+    #: And none after this one.
+    until: int | None = None
     #: What the entry, as JSON, must be like (see `matching`).
     match: object = None
 
     def takes(self, entry: Entry) -> bool:
         """Whether the entry is wanted."""
+        return self._may_take(entry) and (self.match is None or matches(self.match, entry.as_json()))
+
+    def takes_seen(self, seen: _Seen) -> bool:
+        """As `takes`, for an entry that others look at too."""
+        return self._may_take(seen.entry) and (self.match is None or matches(self.match, seen.as_json))
+
+    def _may_take(self, entry: Entry) -> bool:
         return (
             entry.number > self.since
+            and (self.until is None or entry.number <= self.until)
             and self.kind in (None, entry.kind)
             and self.endpoint_id in (None, entry.endpoint_id)
             and (self.job_id is None or self.job_id == entry.job_id)
-            and (self.match is None or matches(self.match, entry.as_json()))
         )
+
+
+class _Seen:
+    """A new entry that several look at; it is written as JSON once, if at all."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    @cached_property
+    def as_json(self) -> dict[str, Any]:
+        return self.entry.as_json()
+
+
+class _Waiter:
+    """Somebody who waits until there have been `count` entries; so many are `missing`."""
+
+    def __init__(self, query: EntryFilter, count: int, missing: int) -> None:
+        self.query = query
+        self.count = count
+        self.missing = missing
+        self.changed = Wakeup()
+
+    def look_at(self, seen: _Seen) -> None:
+        if self.missing > 0 and self.query.takes_seen(seen):
+            self.found(1)
+
+    def found(self, count: int) -> None:
+        self.missing -= count
+        if self.missing <= 0:
+            self.changed.notify()
 
 
 class Journal:
     """The newest `limit` entries of each kind, and at most 8 MiB of each; a limit of 0 keeps nothing."""
 
-    def __init__(self, limit: int = ENTRIES_KEPT) -> None:
+    def __init__(self, limit: int = ENTRIES_KEPT, feed: EventFeed | None = None) -> None:
         self.limit = limit
+        self._feed = feed
         self._recent = {kind: Recent[Entry](limit, _BYTES_KEPT) for kind in EntryKind}
         self._last_number = 0
-        self._changed = Wakeup()
+        #: As a dict: in order of arrival, and any can leave at once.
+        self._waiters: dict[_Waiter, None] = {}
 
     def add(self, entry: Entry) -> None:
         """Keep an entry."""
         if not self.limit:
             return
+        if self._feed is not None:
+            self._feed.add(entry.kind, entry.news, entry.size)
         self._last_number += 1
         entry.number = self._last_number
         self._recent[entry.kind].add(entry, entry.size)
-        self._changed.notify()
+        if self._waiters:
+            seen = _Seen(entry)
+            for waiter in self._waiters:
+                waiter.look_at(seen)
 
     def on_event(self, event: Event) -> None:
         """Keep what the core tells of; what workers write is kept elsewhere."""
@@ -247,6 +339,8 @@ class Journal:
             return
         if isinstance(event, JobMoved):
             self.add(_Transition(event))
+        elif isinstance(event, JobOutput):
+            self.add(_Output(event))
         elif isinstance(event, FaultFired):
             self.add(
                 _EventEntry(
@@ -275,31 +369,43 @@ class Journal:
         found = (entry for entry in self._newest_first(query.kind) if query.takes(entry))
         return list(islice(found, limit))[::-1]
 
+    async def search(self, query: EntryFilter, limit: int | None = None) -> list[Entry]:
+        """As `find`, while others are served: there may be much to look at."""
+        found: list[Entry] = []
+        async for entry in in_slices(list(self._newest_first(query.kind))):
+            if limit is not None and len(found) >= limit:
+                break
+            if query.takes(entry):
+                found.append(entry)
+        return found[::-1]
+
     async def wait(self, query: EntryFilter, count: int, clock: Clock) -> None:
-        """Wait until there are `count` entries that are wanted, for as long as it takes."""
-        with clock.waiting():
-            while len(self.find(query, count)) < count:
-                await self._changed.wait(clock, None, "wait for the journal")
+        """Wait until there have been `count` entries that are wanted, for as long as it takes.
+
+        Of each entry that comes it is found out once whether it is one.
+        """
+        waiter = _Waiter(query, count, count)
+        self._waiters[waiter] = None
+        try:
+            waiter.found(len(await self.search(replace(query, until=self._last_number), count)))
+            with clock.waiting():
+                while waiter.missing > 0:
+                    await waiter.changed.wait(clock, None, "wait for the journal")
+        finally:
+            del self._waiters[waiter]
 
     def clear(self, endpoint_id: str | None = None) -> int:
         """Forget all entries, or those of one endpoint; returns how many."""
-        return sum(
+        forgotten = sum(
             kept.forget(lambda entry: endpoint_id in (None, entry.endpoint_id))
             for kept in self._recent.values()
         )
+        for waiter in self._waiters:
+            waiter.missing = waiter.count - (0 if endpoint_id is None else len(self.find(waiter.query)))
+        return forgotten
 
     def _newest_first(self, kind: EntryKind | None) -> Iterator[Entry]:
         if kind is not None:
             return reversed(self._recent[kind])
         entries = [entry for kept in self._recent.values() for entry in kept]
         return iter(sorted(entries, key=lambda entry: -entry.number))
-
-
-def timeline(journal: Journal, job_id: str) -> list[str]:
-    """What happened to a job, a line each, with the time (ms) since the first."""
-    entries = [
-        entry
-        for entry in journal.find(EntryFilter(job_id=job_id))
-        if entry.kind in (EntryKind.JOB, EntryKind.FAULT, EntryKind.WEBHOOK)
-    ]
-    return [f"{entry.at_ms - entries[0].at_ms:>8} ms  {entry.line()}" for entry in entries]

@@ -6,7 +6,7 @@ import logging
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from emulator.core.events import FaultFired, JobMoved, Notice, WorkerMoved, WorkerWrote
+from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import JobStatus
 from emulator.core.job_error import explained
 
@@ -33,7 +33,7 @@ def log_event(event: Event, *, old_news: bool = False) -> None:
             _log_line(event, old_news)
     elif isinstance(event, FaultFired):
         _log_fault(event)
-    else:
+    elif not isinstance(event, JobOutput):
         _log_notice(event)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from emulator.clock.wakeup import Wakeup
 from emulator.history.recent import Recent
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from emulator.clock.clock import Clock
     from emulator.core.events import WorkerWrote
+    from emulator.history.event_feed import EventFeed
 
 _LINES_PER_WORKER = 1_000
 _BYTES_PER_WORKER = 256 * 1024
@@ -35,8 +37,9 @@ class LoggedLine:
 class WorkerLogs:
     """Bounded, whatever workers write: old lines go, and so do the lines of workers long gone."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, feed: EventFeed) -> None:
         self._clock = clock
+        self._feed = feed
         self._tails: dict[str, Recent[LoggedLine]] = {}
         self._last_number = 0
         self._changed = Wakeup()
@@ -51,18 +54,11 @@ class WorkerLogs:
                 del self._tails[next(iter(self._tails))]
         self._last_number += 1
         line = event.line
-        tail.add(
-            LoggedLine(
-                self._last_number,
-                event.at_ms,
-                event.worker_id,
-                event.job_id,
-                line.stream,
-                line.level,
-                line.text,
-            ),
-            len(line.text),
+        logged = LoggedLine(
+            self._last_number, event.at_ms, event.worker_id, event.job_id, line.stream, line.level, line.text
         )
+        tail.add(logged, len(line.text))
+        self._feed.add("log", partial(_told, event.endpoint_id, logged), 200 + len(line.text))
         self._changed.notify()
 
     def notify(self) -> None:
@@ -74,13 +70,20 @@ class WorkerLogs:
         self._released = True
         self._changed.notify()
 
-    def clear(self) -> None:
-        """Forget all lines."""
+    def clear(self) -> int:
+        """Forget all lines; returns how many there were."""
+        cleared = sum(map(len, self._tails.values()))
         self._tails.clear()
+        return cleared
 
     def knows(self, worker_id: str) -> bool:
         """Whether any line of the worker is kept."""
         return worker_id in self._tails
+
+    def newest(self, limit: int, after: int = 0) -> list[LoggedLine]:
+        """The newest lines of all workers, oldest first, from the one after number `after` on."""
+        lines = [line for tail in self._tails.values() for line in tail if line.number > after]
+        return sorted(lines, key=lambda line: line.number)[-limit:] if limit else []
 
     def of_worker(self, worker_id: str, after: int = 0) -> list[LoggedLine]:
         """A worker's lines, from the one after number `after` on."""
@@ -111,3 +114,7 @@ class WorkerLogs:
                 if ended:
                     return
                 await self._changed.wait(self._clock, None, "log")
+
+
+def _told(endpoint_id: str, line: LoggedLine) -> dict[str, Any]:
+    return {"endpoint": endpoint_id, **asdict(line)}

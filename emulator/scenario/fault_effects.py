@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from emulator.core.events import FaultFired
+from emulator.core.events import FaultFired, Notice, unfailing
 from emulator.core.interference import Interference
 from emulator.core.job import JobStatus
 from emulator.core.result import JobResult
@@ -34,7 +34,7 @@ class FaultEffects(Interference):
     def __init__(self, endpoint: Endpoint, faults: Faults, emit: Callable[[Event], None]) -> None:
         self.faults = faults
         self._endpoint = endpoint
-        self._emit = emit
+        self._emit = unfailing(emit)
         #: `stall_ms`: the jobs that are kept out of the queue.
         self._stalled: dict[Job, None] = {}
         #: `duplicate`: the next worker that asks gets them too.
@@ -56,7 +56,12 @@ class FaultEffects(Interference):
         if not self.faults.any_at(point):
             return None
         endpoint = self._endpoint
-        rule = self.faults.strike(point, endpoint.id, read_input, operation, only_named=only_named)
+        try:
+            rule = self.faults.strike(point, endpoint.id, read_input, operation, only_named=only_named)
+        except Exception as error:  # whatever is asked whether it matches must not break off what is going on
+            told = f"the faults ordered for it cannot be looked for: {type(error).__name__}: {error}"
+            self._emit(Notice(endpoint.id, "warning", told, endpoint.clock.now_ms(), job_id, worker_id))
+            return None
         if rule is not None:
             effect, now_ms = f"{rule.effect}: {rule.value}", endpoint.clock.now_ms()
             self._emit(FaultFired(endpoint.id, rule.id, effect, now_ms, job_id, worker_id))
@@ -116,7 +121,7 @@ class FaultEffects(Interference):
                 self._afflict(worker, job, rule.effect)
                 timeout_ms = self._endpoint.config.heartbeat_timeout_ms
                 self._endpoint.clock.call_later(timeout_ms, "heartbeat", self._on_silence, (worker, job.id))
-            case "lose_result" | "ignore_cancel":
+            case "lose_result" | "lose_output" | "ignore_cancel":
                 self._afflict(worker, job, rule.effect)
         return True
 
@@ -172,9 +177,17 @@ class FaultEffects(Interference):
 
     def loses_result(self, job: Job, worker: Worker) -> bool:
         """`lose_result`: its result does not arrive; the job is missed after a while, and runs again."""
-        if not self._afflictions or self._afflictions.get(worker.id, {}).pop(job.id, None) != "lose_result":
+        if self._effect_on(worker, job) != "lose_result":
             return False
+        self._afflictions[worker.id].pop(job.id)
         self._endpoint.life.miss(job, worker, "its result was ordered to get lost")
+        return True
+
+    def loses_output(self, job: Job, worker: Worker) -> bool:
+        """`lose_output`: it completes, and nothing of what its handler returned is there."""
+        if self._effect_on(worker, job) != "lose_output":
+            return False
+        self._afflictions[worker.id].pop(job.id)
         return True
 
     def swallows_stop(self, job: Job, worker: Worker) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from emulator.core.json_text import NotJSON, encode
 from emulator.scenario.fault_rule import CALLS, EFFECTS, FaultRule, Point
 from emulator.scenario.matching import checked, is_deep
 from emulator.scenario.order import Count, Ms, Order, Status, broken, did_you_mean, must
@@ -25,7 +26,9 @@ class FaultMatch(Order):
     """What a rule is for; what is left out may be anything."""
 
     endpoint: _Id | None = None
-    operation: str | None = Field(None, description=f"A call: one of {', '.join(CALLS)}.")
+    operation: Annotated[str | None, must("must be the name of a call")] = Field(
+        None, description=f"A call: one of {', '.join(CALLS)}."
+    )
     input: Any = Field(None, description="What the job's input must be like (docs/testing.md).")
 
     @field_validator("operation")
@@ -59,6 +62,7 @@ class FaultThen(Order):
     after_ms: Ms = Field(0, description="Beside `crash`: how long after the handler began.")
     hang: _True = Field(True, description="The worker takes the job, and nothing more comes of it.")
     ignore_cancel: _True = Field(True, description="The worker goes on when it is told to stop.")
+    lose_output: _True = Field(True, description="The job completes without its output.")
     lose_result: _True = Field(True, description="The job's result does not arrive.")
     stop_heartbeat: _True = Field(True, description="The worker goes silent.")
     slow_start_ms: Ms = Field(0, description="A worker takes so much longer to start.")
@@ -104,6 +108,11 @@ class FaultThen(Order):
                 body.encode()
             except UnicodeEncodeError:
                 broken("has half of a surrogate pair, which no text has")
+        else:
+            try:
+                encode(body, "it")
+            except NotJSON as error:
+                broken(f"must be JSON: {error}")
         return body
 
 

@@ -38,6 +38,7 @@ EFFECTS: dict[str, Point] = {
     "hang": Point.DELIVERY,
     "ignore_cancel": Point.DELIVERY,
     "lose_result": Point.DELIVERY,
+    "lose_output": Point.DELIVERY,
     "stop_heartbeat": Point.DELIVERY,
     "slow_start_ms": Point.START,
     "throttled_ms": Point.START,
@@ -47,7 +48,7 @@ EFFECTS: dict[str, Point] = {
 #: What `match.operation` may name: the operations (wire.md 2 to 4), and the workers' calls (wire.md 7).
 CALLS = (
     "run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "openai", "health",
-    "requests",
+    "metrics", "requests",
     "job-take", "job-take-batch", "job-stop", "job-stream", "job-done", "ping",
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from emulator.core.bounds import FAULTS_MAX
 from emulator.errors import ConfigError
 from emulator.scenario.fault_rule import FaultRule, Point
 
@@ -35,7 +36,12 @@ class Faults:
         return (rule for rules in self._at.values() for rule in rules)
 
     def add(self, rule: FaultRule) -> FaultRule:
-        """Put a rule in force; one with the same id is replaced."""
+        """Put a rule in force; one with the same id is replaced.
+
+        :raises ConfigError: there are too many.
+        """
+        if sum(map(len, self._at.values())) >= FAULTS_MAX:
+            raise ConfigError(f"there are {FAULTS_MAX} faults already: lift some, or reset")
         self._made += 1
         rule.id = rule.id or f"fault-{self._made}"
         self.remove(rule.id)

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from emulator.errors import ConfigError
+from emulator.scenario.patterns import TooSlow, compiled, found_in
 
+#: A difference, to be written only for those who read it: a value may be large.
+_Sentence: TypeAlias = Callable[[], str]
 #: How a pattern's text says what else it was compiled with.
 _FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}
 #: Of a value that is shown in a message.
@@ -25,28 +29,45 @@ _DEPTH_MAX = 100
 
 def matches(expected: object, actual: object) -> bool:
     """Whether `actual` is as expected."""
-    return next(differences(expected, actual), None) is None
+    try:
+        return next(_differing(expected, actual, ""), None) is None
+    except Exception:
+        return False
 
 
 def differences(expected: object, actual: object, place: str = "input") -> Iterator[str]:
-    """A sentence for each place at which `actual` is not as expected; `place` is what it is called."""
+    """A sentence for each place at which `actual` is not as expected; `place` is what it is called.
+
+    Nothing that is expected raises here, be it an object of a test's or nested too deeply: it does not match.
+    """
+    try:
+        for sentence in _differing(expected, actual, place):
+            yield sentence()
+    except TooSlow as error:
+        yield f"{place}: cannot be compared with what is expected: {error}"
+    except Exception as error:
+        yield f"{place}: cannot be compared with what is expected: {type(error).__name__}"
+
+
+def _differing(expected: object, actual: object, place: str) -> Iterator[_Sentence]:
     if isinstance(expected, Mapping):
         yield from _differing_object(expected, actual, place)
     elif isinstance(expected, list | tuple):
         yield from _differing_list(expected, actual, place)
     elif isinstance(expected, re.Pattern):
-        if not isinstance(actual, str) or expected.search(actual) is None:
-            yield f"{place}: expected a match of {expected.pattern!r}, got {_shown(actual)}"
+        if not isinstance(actual, str) or not found_in(expected, actual):
+            yield lambda: f"{place}: expected a match of {expected.pattern!r}, got {_shown(actual)}"
     elif callable(expected):
         name = getattr(expected, "__name__", repr(expected))
         try:
             if not expected(actual):
-                yield f"{place}: {name} does not accept {_shown(actual)}"
+                yield lambda: f"{place}: {name} does not accept {_shown(actual)}"
         except Exception as error:
             # It looks for what is not there.
-            yield f"{place}: {name} raises {type(error).__name__}: {error} for {_shown(actual)}"
+            raised = f"{type(error).__name__}: {error}"
+            yield lambda: f"{place}: {name} raises {raised} for {_shown(actual)}"
     elif not _equal(expected, actual):
-        yield f"{place}: expected {_shown(expected)}, got {_shown(actual)}"
+        yield lambda: f"{place}: expected {_shown(expected)}, got {_shown(actual)}"
 
 
 def checked(expected: object, place: str) -> object:
@@ -65,6 +86,10 @@ def _compiled(expected: object, place: str) -> object:
         if expected.keys() == {"$regex"}:
             return _pattern(expected["$regex"], place)
         for key in expected:
+            if key == "$regex":
+                raise ConfigError(
+                    f"{place}: $regex stands alone: what else is expected goes into its pattern"
+                )
             if _is_path(key):
                 _check_path(key, place)
         return {key: _compiled(value, f"{place}.{key}") for key, value in expected.items()}
@@ -99,60 +124,77 @@ def as_json(expected: object) -> Any:
     return expected
 
 
-def _differing_object(expected: Mapping[Any, object], actual: object, place: str) -> Iterator[str]:
+def _differing_object(expected: Mapping[Any, object], actual: object, place: str) -> Iterator[_Sentence]:
     if expected.keys() == {"$regex"} and isinstance(expected["$regex"], str):
-        yield from differences(re.compile(expected["$regex"]), actual, place)
+        yield from _differing(compiled(expected["$regex"]), actual, place)
         return
     for key, value in expected.items():
         if _is_path(key):
             yield from _differing_path(key, value, actual, place)
         elif not isinstance(actual, Mapping):
-            yield f"{place}: expected an object, got {_shown(actual)}"
+            yield lambda: f"{place}: expected an object, got {_shown(actual)}"
             return
         elif key not in actual:
-            yield f"{place}.{key}: expected {_shown(value)}, it is missing"
+            yield partial(_missing, f"{place}.{key}", value)
         else:
-            yield from differences(value, actual[key], f"{place}.{key}")
+            yield from _differing(value, actual[key], f"{place}.{key}")
     if not expected and not isinstance(actual, Mapping):
-        yield f"{place}: expected an object, got {_shown(actual)}"
+        yield lambda: f"{place}: expected an object, got {_shown(actual)}"
 
 
-def _differing_list(expected: list[object] | tuple[object, ...], actual: object, place: str) -> Iterator[str]:
+def _missing(place: str, value: object) -> str:
+    return f"{place}: expected {_shown(value)}, it is missing"
+
+
+def _differing_list(
+    expected: list[object] | tuple[object, ...], actual: object, place: str
+) -> Iterator[_Sentence]:
     if not isinstance(actual, list | tuple) or len(actual) != len(expected):
-        yield f"{place}: expected a list of {len(expected)}, got {_shown(actual)}"
+        yield lambda: f"{place}: expected a list of {len(expected)}, got {_shown(actual)}"
         return
     for number, (wanted, got) in enumerate(zip(expected, actual, strict=True)):
-        yield from differences(wanted, got, f"{place}[{number}]")
+        yield from _differing(wanted, got, f"{place}[{number}]")
 
 
-def _differing_path(path: str, value: object, actual: object, place: str) -> Iterator[str]:
+def _differing_path(path: str, value: object, actual: object, place: str) -> Iterator[_Sentence]:
     import jsonpath
 
+    from emulator.scenario.json_paths import found_at
+
     # A path finds nothing in what has no parts.
-    found = jsonpath.findall(path, actual) if isinstance(actual, Mapping | list) else []
     where = f"{place} at {path}"
+    try:
+        found = found_at(path, actual) if isinstance(actual, Mapping | list) else []
+    except (jsonpath.JSONPathError, RecursionError, TooSlow) as error:
+        reason = str(error).partition("\n")[0]
+        yield lambda: f"{where}: it cannot be looked for here: {reason}"
+        return
     if not found:
-        yield f"{where}: expected {_shown(value)}, nothing is there"
+        yield lambda: f"{where}: expected {_shown(value)}, nothing is there"
     elif not any(matches(value, each) for each in found):
-        yield from differences(value, found[0], where)
+        yield from _differing(value, found[0], where)
 
 
 def _check_path(path: str, place: str) -> None:
     import jsonpath
 
+    from emulator.scenario.json_paths import path_of
+
     try:
-        jsonpath.compile(path)
-    except jsonpath.JSONPathError as error:
-        raise ConfigError(f"{place}: {path!r} is not a JSON path: {str(error).splitlines()[0]}") from error
+        path_of(path)
+    except (jsonpath.JSONPathError, RecursionError) as error:
+        reason = "it is too long" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(f"{place}: {path[:_SHOWN_MAX]!r} is not a JSON path: {reason}") from error
 
 
 def _pattern(pattern: object, place: str) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise ConfigError(f"{place}: $regex must be a string")
     try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"{place}: {pattern!r} is not a regular expression: {error}") from error
+        return compiled(pattern)
+    except ValueError as error:
+        shown_pattern = pattern[:_SHOWN_MAX]
+        raise ConfigError(f"{place}: {shown_pattern!r} is not a regular expression: {error}") from error
 
 
 def _is_path(key: object) -> bool:
@@ -176,6 +218,6 @@ def shown(value: object, length: int) -> str:
     """The beginning of a value, for a message."""
     try:
         text = repr(value)
-    except RecursionError:
-        return "what is nested too deeply to be shown"
+    except Exception:  # it is nested too deeply, or an object of a test's
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= length else f"{text[:length]}…"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from emulator.core.bounds import COUNT_MAX, TIME_MAX_MS
 from emulator.errors import ConfigError
-from emulator.scenario.bounds import COUNT_MAX, TIME_MAX_MS
 
 if TYPE_CHECKING:
     from pydantic import ValidatorFunctionWrapHandler

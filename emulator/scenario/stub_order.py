@@ -27,6 +27,9 @@ class StubOrder(Order):
     when: StubWhen = Field(default_factory=lambda: StubWhen.read({}))
     returns: Any = Field(None, description="The job's output; without it, its chunks.")
     fails: Annotated[str, must("must be the job's error")] = Field("", description="The job's error.")
+    says: Annotated[str, must("must be a text")] = Field(
+        "", description="A text that answers an OpenAI route, word by word when it is to be streamed."
+    )
     chunks: _Parts = Field([], description="What is streamed on the way.")
     progress: _Parts = Field([], description="The progress reported on the way.")
     delay_ms: Ms | None = Field(None, description="For how long the job runs.")
@@ -42,8 +45,11 @@ class StubOrder(Order):
             fields = {key: value for key, value in fields.items() if key != "when"}
         elif not isinstance(when, dict) or when.keys() - {"input"}:
             broken('when: must be an object like {"input": {"prompt": "hi"}}')
-        if "returns" in fields and "fails" in fields:
+        ends = [name for name in ("returns", "fails", "says") if name in fields]
+        if ends == ["returns", "fails"]:
             broken("a stub either returns or fails: leave one of them out")
+        if "says" in ends and (len(ends) > 1 or "chunks" in fields):
+            broken("a stub that says something does nothing else: leave returns, fails and chunks out")
         return fields
 
     def stub(self) -> Stub:
@@ -58,6 +64,7 @@ class StubOrder(Order):
                 # As with a generator handler whose chunks are aggregated.
                 output_json=encode(self.returns if "returns" in given else self.chunks or None, "returns"),
                 error=self.fails if "fails" in given else None,
+                says=self.says if "says" in given else None,
                 chunks=[encode(chunk, "chunks") for chunk in self.chunks],
                 progress=[encode(progress, "progress") for progress in self.progress],
                 delay_ms=self.delay_ms or 0,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.core.bounds import STUBS_MAX
 from emulator.errors import ConfigError, EmulatorError
 from emulator.scenario.matching import as_json, differences, shown
 
@@ -27,6 +28,8 @@ class Stub:
     #: As JSON text.
     output_json: bytes = b"null"
     error: str | None = None
+    #: In place of output and chunks: a text, in the form of the route that was asked.
+    says: str | None = None
     #: Each as JSON text.
     chunks: list[bytes] = field(default_factory=list)
     progress: list[bytes] = field(default_factory=list)
@@ -71,7 +74,12 @@ class Stubs:
         return iter(self._stubs)
 
     def add(self, stub: Stub) -> Stub:
-        """Put a stub in force."""
+        """Put a stub in force.
+
+        :raises ConfigError: there are too many.
+        """
+        if len(self._stubs) >= STUBS_MAX:
+            raise ConfigError(f"there are {STUBS_MAX} stubs already: clear them, or reset")
         stub.number = len(self._stubs) + 1
         self._stubs.append(stub)
         return stub

@@ -1,49 +1,188 @@
 """A connection of the server: one write for each reply, and no end of its own.
 
-uvicorn makes two writes, and a system call costs more than a job; and it closes what was idle for a while.
+uvicorn makes two writes, and a system call costs more than a job; it closes what was idle for a while, and at
+once what a client has half closed, or has sent a request on that it answers early.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from emulator.serving.early_answers import ReadingOn
+from emulator.serving.half_closed import HalfClosed, can_be_told
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emulator.serving.half_sent import HalfSent
     from emulator.serving.idle_connections import IdleConnections
+
+#: The head of a request in all: its target and its headers.
+_HEAD_MAX_KIB = 64
+_TOO_LARGE = (
+    f"the head of the request, its URL and headers, is larger than {_HEAD_MAX_KIB} KiB: send less in it"
+)
+_TOO_LATE = "the rest of the request did not come: send all of it, or close the connection"
 
 
 class GatheringProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol over a transport that gathers what is written.
 
-    `idle` knows the connections that could be closed; see there why time alone closes none.
+    `idle` knows the connections that could be closed; see there why time alone closes none. `half_sent` ends
+    those on which the rest of a request does not come.
     """
 
-    def __init__(self, *, idle: IdleConnections, **of_uvicorn: Any) -> None:
+    def __init__(self, *, idle: IdleConnections, half_sent: HalfSent, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
         self._idle = idle
+        self._half_sent = half_sent
+        #: A request has begun, and has not come whole: its head, or its body.
+        self._is_half_sent = False
+        self.in_head = False
+        #: Bytes that have come of it.
+        self._head_size = 0
+        #: It was answered at its head.
+        self._is_refused = False
+        self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over a new connection."""
-        self._gathering = GatheringTransport(cast(asyncio.Transport, transport))
+        self._gathering = GatheringTransport(cast(asyncio.Transport, transport), self._has_more_to_read)
         super().connection_made(cast(asyncio.Transport, self._gathering))
         self._idle.make_room(len(self.connections))
+        self._idle.rest(self._gathering)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has closed it, or it broke."""
         self._idle.wake(self._gathering)
+        self._half_sent.forget(self)
+        if self._half_closed is not None:
+            self._half_closed.end()
+        self._gathering.ended()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Something has come."""
+        if (reading_on := self._gathering.reading_on) is not None:
+            reading_on.drop(data)
+            return
         self._idle.wake(self._gathering)
+        if self.in_head:
+            self._head_size += len(data)
+            if self._head_size > 2 * _HEAD_MAX_KIB * 1024:
+                # What has been kept of it could grow without end.
+                self._refuse_head()
+                return
         super().data_received(data)
+        if self._is_half_sent:
+            self._half_sent.saw(self)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more. One that waits for its answer gets it; a worker's poll, or a stream, ends
+        here, as nobody must be given a job, or be written to, who may have gone.
+        """
+        cycle = self.cycle
+        if (
+            self._is_half_sent
+            or cycle is None
+            or cycle.response_started
+            or self._gathering.by_worker
+            or self._gathering.is_closing()
+            or not can_be_told()
+        ):
+            return None
+        cycle.keep_alive = False
+        if cycle.scope["http_version"] == "1.1":
+            self._half_closed = HalfClosed(
+                self._gathering.get_extra_info("socket"), self._write_interim, self._gathering.abort
+            )
+        return True
 
     def on_message_begin(self) -> None:
         """A request begins: an ordered fault may have to cut its connection, and a worker may be calling."""
         super().on_message_begin()
+        self._is_half_sent = self.in_head = True
+        self._head_size = 0
         cast(dict[str, Any], self.scope)["emulator.connection"] = self._gathering
+
+    def on_headers_complete(self) -> None:
+        """The head of a request has come whole."""
+        self.in_head = False
+        if self._is_refused:
+            return
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > _HEAD_MAX_KIB * 1024:
+            self._refuse_head()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has come."""
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request has come whole."""
+        self._is_half_sent = False
+        if self._is_refused:
+            return
+        self._half_sent.forget(self)
+        super().on_message_complete()
+
+    @property
+    def waits_for_us(self) -> bool:
+        """Whether it is not being read: what is missing is not the client's fault."""
+        return self.flow.read_paused
+
+    def give_up(self) -> None:
+        """The rest of a request has not come in time."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self._answer_at_once(HTTPStatus.REQUEST_TIMEOUT, _TOO_LATE)
+        self._is_half_sent = False
+        self._gathering.close()
+
+    def _refuse_head(self) -> None:
+        """A head is too large: the rest of the request is not looked at."""
+        self._is_refused = True
+        self._is_half_sent = True
+        self._answer_at_once(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
+        self._half_sent.forget(self)
+        self._gathering.close()
+
+    def _answer_at_once(self, status: HTTPStatus, detail: str) -> None:
+        error = {"status": status, "title": status.phrase, "detail": detail, "error": detail}
+        body = json.dumps(error).encode()
+        self._gathering.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, status.phrase.encode(), len(body), body)
+        )
+
+    def shutdown(self) -> None:
+        """The server stops: this is closed with its next answer, or now."""
+        if self._gathering.reading_on is not None:
+            self._gathering.abort()
+        elif self._is_half_sent:
+            self.give_up()
+        else:
+            super().shutdown()
+
+    def _has_more_to_read(self) -> bool:
+        """Whether the client is still sending what has been answered already."""
+        if self._is_half_sent:
+            self.flow.resume_reading()
+        return self._is_half_sent
+
+    def _write_interim(self, data: bytes) -> None:
+        if self.cycle.response_started:
+            assert self._half_closed is not None
+            self._half_closed.end()
+        else:
+            self._gathering.write(data)
 
     def on_response_complete(self) -> None:
         """A request has been answered: begin with the next, or wait for it, however long that takes.
@@ -64,25 +203,45 @@ class GatheringProtocol(HttpToolsProtocol):
 class GatheringTransport:
     """A transport that hands on everything written in one round of the loop at the round's end."""
 
-    __slots__ = ("_gathered", "_loop", "_transport", "by_worker")
+    __slots__ = ("_gathered", "_has_more_to_read", "_loop", "_transport", "by_worker", "reading_on")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, has_more_to_read: Callable[[], bool]) -> None:
         #: A worker has called on it: it may bring a result on it at any time.
         self.by_worker = False
+        #: It is closed on our side, and the client has not noticed yet.
+        self.reading_on: ReadingOn | None = None
         self._transport = transport
+        self._has_more_to_read = has_more_to_read
         self._loop = asyncio.get_running_loop()
         self._gathered: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         """Keep the data until the round ends."""
+        if self.reading_on is not None:
+            return
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
 
     def close(self) -> None:
-        """Close once everything has been sent."""
+        """Close once everything has been sent, and a client that was answered early has read it."""
         self._flush()
-        self._transport.close()
+        if self.is_closing():
+            return
+        if self._has_more_to_read():
+            self._transport.write_eof()
+            self.reading_on = ReadingOn(self._transport.abort)
+        else:
+            self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self.reading_on is not None or self._transport.is_closing()
+
+    def ended(self) -> None:
+        """The connection is gone."""
+        if self.reading_on is not None:
+            self.reading_on.end()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -90,4 +249,6 @@ class GatheringTransport:
     def _flush(self) -> None:
         if self._gathered:
             data, self._gathered = b"".join(self._gathered), []
-            self._transport.write(data)
+            # A client may have gone meanwhile.
+            if not self._transport.is_closing():
+                self._transport.write(data)

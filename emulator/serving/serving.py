@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from emulator.clock.real_time import new_loop
 from emulator.errors import EmulatorError
 
 if TYPE_CHECKING:
@@ -44,11 +45,16 @@ class Serving:
     """What `Emulator.serve` gives: both an async and a plain context manager."""
 
     def __init__(
-        self, emulator: Served, serve: Callable[[], AbstractAsyncContextManager[str]], api_key: str
+        self,
+        emulator: Served,
+        serve: Callable[[], AbstractAsyncContextManager[str]],
+        api_key: str,
+        code_token: str,
     ) -> None:
         self._emulator = emulator
         self._serve = serve
         self._api_key = api_key
+        self._code_token = code_token
         self._serving: AbstractAsyncContextManager[str] | None = None
         self._thread: EmulatorThread | None = None
         self._client: EmulatorClient | None = None
@@ -68,7 +74,9 @@ class Serving:
 
         self._thread = EmulatorThread(self._emulator, self._serve)
         url = self._thread.start()
-        self._client = EmulatorClient(url, api_key=self._api_key, in_process=self._thread)
+        self._client = EmulatorClient(
+            url, api_key=self._api_key, code_token=self._code_token, in_process=self._thread
+        )
         return self._client
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +144,8 @@ class EmulatorThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._live())
         except BaseException as error:
             self._failure = error
         finally:

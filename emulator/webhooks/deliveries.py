@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
 from emulator.history.journal import Entry, EntryKind
 from emulator.history.recent import Recent
+from emulator.masking import masked_body, masked_url
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
+from emulator.webhooks.call import CONNECT_PATIENCE_S, Answered, ReceiverCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,11 +51,14 @@ _BYTES_KEPT = 32 * 1024 * 1024
 
 @dataclass(slots=True, frozen=True)
 class Attempt:
-    """One call of a webhook: when (ms since the epoch), what was answered, what was wrong with it."""
+    """One call of a webhook: from when to when (ms since the epoch), what was answered, what was wrong."""
 
     at_ms: int
     status: int | None
     failure: str | None
+    began_ms: int
+    #: How the answer's body begins.
+    answer: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,8 +84,7 @@ class Delivery:
     @property
     def shown_url(self) -> str:
         """The URL without what may be secret in it: user, password and query."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return masked_url(self.url)
 
     @property
     def delivered(self) -> bool:
@@ -113,7 +120,18 @@ class _AttemptEntry(Entry):
             "url": self._delivery.shown_url,
             "status": self._attempt.status,
             "failure": self._attempt.failure,
-            "body": json.loads(self._delivery.body),
+            "began_ms": self._attempt.began_ms,
+            "body": masked_body(self._delivery.body),
+        }
+
+    def news(self) -> dict[str, Any]:
+        return {
+            **self.outline(),
+            "delivery": self._delivery.number,
+            "attempt": self._number,
+            "url": self._delivery.shown_url,
+            "status": self._attempt.status,
+            "failure": self._attempt.failure,
         }
 
     def line(self) -> str:
@@ -130,9 +148,14 @@ class Webhooks:
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
         #: The deliveries whose receiver has been called and has not answered yet.
         self._calling: set[Delivery] = set()
-        self._receivers: dict[str, asyncio.Semaphore] = {}
+        #: A receiver is forgotten once nobody calls it.
+        self._receivers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        #: Those that were given up and are not over yet are among them.
+        self._calls: set[ReceiverCall] = set()
         self._deliveries = Recent[Delivery](_DELIVERIES_KEPT, _BYTES_KEPT)
         self._made = 0
+        #: By endpoint, how many calls were answered with each status, or `failed` without one.
+        self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._client: httpx.AsyncClient | None = None
         self._client_made: asyncio.Lock | None = None
         self._closing = False
@@ -153,12 +176,13 @@ class Webhooks:
             return
         self._send(endpoint, job.id, job.webhook, body)
 
-    def redeliver(self, number: int) -> Delivery | None:
-        """Send a delivery's body once more, as a new delivery; None when it is not known."""
-        for delivery in self._deliveries:
-            if delivery.number == number:
-                return self._send(delivery.endpoint, delivery.job_id, delivery.url, delivery.body)
-        return None
+    def get(self, number: int) -> Delivery | None:
+        """A delivery that is still remembered."""
+        return next((each for each in self._deliveries if each.number == number), None)
+
+    def redeliver(self, delivery: Delivery, url: str | None = None) -> Delivery:
+        """Send a delivery's body once more, as a new delivery, to where it went or to another URL."""
+        return self._send(delivery.endpoint, delivery.job_id, url or delivery.url, delivery.body)
 
     async def drop(self, endpoint: Endpoint | None = None) -> None:
         """Drop everything that is under way, and forget what was: of one endpoint, or of all."""
@@ -182,6 +206,10 @@ class Webhooks:
         if under_way:
             await asyncio.wait(under_way.values(), timeout=patience_s)
         await self.drop()
+        if over := [call.task for call in self._calls]:
+            _, connecting = await asyncio.wait(over, timeout=patience_s)
+            for call in connecting:
+                call.cancel()
         if self._client is not None:
             await self._client.aclose()
         undelivered = [delivery for delivery, task in under_way.items() if task.cancelled()]
@@ -195,12 +223,20 @@ class Webhooks:
         self._deliveries.add(delivery, len(body))
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
-        task.add_done_callback(lambda _: self._on_over(delivery))
+        task.add_done_callback(partial(self._on_over, delivery))
         return delivery
 
-    def _on_over(self, delivery: Delivery) -> None:
+    def _on_over(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
         delivery.over = True
         self._tasks.pop(delivery, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(
+                "webhook of job %s is given up: this is a bug of the emulator",
+                delivery.job_id,
+                exc_info=error,
+            )
+            failure = f"a bug of the emulator: {type(error).__name__}"
+            self._note(delivery, Answered(None, failure), delivery.endpoint.clock.now_ms(), None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         clock = delivery.endpoint.clock
@@ -208,8 +244,7 @@ class Webhooks:
         receiver = self._receivers.setdefault(delivery.receiver, asyncio.Semaphore(_CALLS_PER_RECEIVER))
         for attempt in range(1, ATTEMPTS + 1):
             with clock.activity(_PATIENCE_S):
-                async with receiver:
-                    failure = await self._attempt(client, delivery)
+                failure = await self._attempt(client, receiver, delivery)
             if failure is None:
                 return
             log.warning(
@@ -222,7 +257,9 @@ class Webhooks:
                     raise asyncio.CancelledError
                 await clock.sleep(RETRY_DELAY_MS, "webhook retry", delivery.job_id)
 
-    async def _attempt(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
+    async def _attempt(
+        self, client: httpx.AsyncClient, receiver: asyncio.Semaphore, delivery: Delivery
+    ) -> str | None:
         """Make one attempt, as an ordered fault will have it; returns what was wrong, None when nothing."""
         rule = self._scenarios[delivery.endpoint].effects.strike(
             Point.WEBHOOK, lambda: json.loads(delivery.body)["input"], job_id=delivery.job_id
@@ -231,29 +268,39 @@ class Webhooks:
             await delivery.endpoint.clock.sleep(rule.value, "ordered webhook delay", delivery.job_id)
         if rule is not None and rule.value == "refuse":
             refusal = "ConnectError: ordered: the connection is refused"
-            self._note(delivery, None, refusal, rule)
+            self._note(delivery, Answered(None, refusal), delivery.endpoint.clock.now_ms(), rule)
             return refusal
-        failure = await self._call(client, delivery, rule)
+        failure = await self._call(client, receiver, delivery, rule)
         if failure is None and rule is not None and rule.value == "duplicate":
-            failure = await self._call(client, delivery, rule)
+            failure = await self._call(client, receiver, delivery, rule)
         return failure
 
     async def _call(
-        self, client: httpx.AsyncClient, delivery: Delivery, rule: FaultRule | None
+        self,
+        client: httpx.AsyncClient,
+        receiver: asyncio.Semaphore,
+        delivery: Delivery,
+        rule: FaultRule | None,
     ) -> str | None:
         """Call the receiver once; returns what was wrong with its answer, None when it acknowledged."""
         clock = delivery.endpoint.clock
-        call = asyncio.get_running_loop().create_task(_post(client, delivery))
-        timer = clock.call_later(ATTEMPT_TIMEOUT_MS, "webhook time-out", asyncio.Task.cancel, call)
+        began_ms = clock.now_ms()
+        await receiver.acquire()
+        call = ReceiverCall(client, delivery.url, delivery.body)
+        call.when_over(receiver.release)
+        call.when_over(partial(self._calls.discard, call))
+        self._calls.add(call)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = clock.call_later(ATTEMPT_TIMEOUT_MS, "webhook time-out", _end, over)
         self._calling.add(delivery)
         try:
-            await asyncio.wait({call})
+            await call.answered_or(over)
         finally:
             self._calling.discard(delivery)
             clock.cancel(timer)
-            call.cancel()
-        status, failure = _outcome(call)
-        self._note(delivery, status, failure, rule)
+        answered = _outcome(call.task)
+        status, failure = answered.status, answered.failure
+        self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
             log.info(
                 "webhook of job %s, attempt %d: %s → 200",
@@ -266,11 +313,11 @@ class Webhooks:
             )  # fmt: skip
         return failure
 
-    def _note(
-        self, delivery: Delivery, status: int | None, failure: str | None, rule: FaultRule | None
-    ) -> None:
-        attempt = Attempt(delivery.endpoint.clock.now_ms(), status, failure)
+    def _note(self, delivery: Delivery, answered: Answered, began_ms: int, rule: FaultRule | None) -> None:
+        now_ms = delivery.endpoint.clock.now_ms()
+        attempt = Attempt(now_ms, answered.status, answered.failure, began_ms, answered.body)
         delivery.attempts.append(attempt)
+        self.answers[delivery.endpoint.id][str(attempt.status or "failed")] += 1
         self._journal.add(_AttemptEntry(delivery, attempt, None if rule is None else rule.id))
 
     async def _ready_client(self, delivery: Delivery) -> httpx.AsyncClient:
@@ -284,33 +331,33 @@ class Webhooks:
         return self._client
 
 
-def _outcome(call: asyncio.Task[int]) -> tuple[int | None, str | None]:
-    """The status that was answered, and what was wrong."""
-    if call.cancelled():
-        return None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms"
+def _end(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def _outcome(call: asyncio.Task[Answered]) -> Answered:
+    """What was answered, and what was wrong with it."""
+    if not call.done() or call.cancelled():
+        return Answered(None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms")
     if (error := call.exception()) is not None:
-        return None, f"{type(error).__name__}: {error}"
-    status = call.result()
-    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return status, f"status {status}"
-    return status, None
+        return Answered(None, f"{type(error).__name__}: {error}")
+    return call.result()
 
 
 def _new_client() -> httpx.AsyncClient:
     import httpx
 
+    from emulator.http_transport import AsyncTransport
+
     return httpx.AsyncClient(
-        # Time-outs are the emulator's clock's, waiting turns are the semaphores'; no proxy of the
-        # user's environment stands between here and localhost.
-        timeout=None,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CALLS_PER_RECEIVER),
+        # The time-out is the emulator's clock's, beyond what it takes to connect; waiting turns are the
+        # semaphores'; no proxy of the user's environment stands between here and localhost.
+        timeout=httpx.Timeout(None, connect=CONNECT_PATIENCE_S),
+        transport=AsyncTransport(
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CALLS_PER_RECEIVER)
+        ),
         follow_redirects=False,
         trust_env=False,
         headers={"content-type": "application/json", "user-agent": f"runpod-emulator/{__version__}"},
     )
-
-
-async def _post(client: httpx.AsyncClient, delivery: Delivery) -> int:
-    # The answer's body is of no interest, however long it is.
-    async with client.stream("POST", delivery.url, content=delivery.body) as response:
-        return response.status_code

@@ -91,6 +91,9 @@ class Sinks:
             self._sinks[name] = Sink(name)
         return self._sinks[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._sinks
+
     def __iter__(self) -> Iterator[Sink]:
         return iter(self._sinks.values())
 

@@ -143,6 +143,50 @@ def end_strays(worker_id: str) -> None:
             continue
 
 
+def descent_of(process_id: int) -> frozenset[tuple[int, str]]:
+    """The processes that descend from one: the number of each, and when it was started, so that no other that
+    gets its number is taken for it. Where there is no /proc (macOS) none can be found.
+
+    One whose parent has ended descends from nobody any more.
+    """
+    found = {}
+    ahead = [process_id]
+    while ahead:
+        for child in _children_of(ahead.pop()):
+            if child not in found:
+                found[child] = _start_of(child)
+                ahead.append(child)
+    return frozenset(found.items())
+
+
+def end_descent(descent: frozenset[tuple[int, str]]) -> None:
+    """Kill processes that descended from a worker, wherever they have gone."""
+    for number, started in descent:
+        if started and _start_of(number) == started:
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+
+
+def _children_of(number: int) -> list[int]:
+    children: list[int] = []
+    # It may end meanwhile, and so may a thread of its.
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{number}/task"):
+            with suppress(OSError), open(f"/proc/{number}/task/{thread}/children") as listed:
+                children += map(int, listed.read().split())
+    return children
+
+
+def _start_of(number: int) -> str:
+    """When a process was started, in ticks since the system was; empty when there is none."""
+    try:
+        with open(f"/proc/{number}/stat") as told:
+            # Its name, in brackets, may have anything in it.
+            return told.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
 def main() -> None:
     """Watch until the emulator is gone, then end what it leaves."""
     watched = set()
@@ -154,7 +198,9 @@ def main() -> None:
             watched.discard((int(group), worker_id))
     for group_number, worker_id in watched:
         if group_number != NOT_KNOWN:
+            descent = descent_of(group_number)
             end_group(group_number)
+            end_descent(descent)
         end_strays(worker_id)
     for group_number, worker_id in watched:
         if group_number == NOT_KNOWN:

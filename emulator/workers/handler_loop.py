@@ -6,6 +6,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, TypeVarTuple
 
+from emulator.clock.real_time import real_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
@@ -29,6 +31,10 @@ class HandlerLoop(_LoopOfPlatform):
         super().__init__()
         self._on_first_use = on_first_use
         self.is_used = False
+
+    def time(self) -> float:
+        """Real time: its timers go on though a test has stopped the time of its own code."""
+        return real_seconds()
 
     def forget_use(self) -> None:
         """What has used it so far was not the handler."""

@@ -14,6 +14,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from emulator.workers.handler_loop import HandlerLoop
 
+#: How much that was posted may wait for the emulator's loop; whoever posts more waits for it.
+_POSTED_MAX = 64
+#: Real seconds after which one that waits looks by itself whether there is room, or a loop.
+_LOOK_AGAIN_S = 0.25
+
 T = TypeVar("T")
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
@@ -22,7 +27,7 @@ class HandlerThread:
     """Loads a handler and runs its calls off the emulator's loop, on a loop of its own that always runs.
 
     Tasks that a handler makes go on between its calls and after them. What is posted from the thread is
-    called on the emulator's loop, in order, many at a time.
+    called on the emulator's loop, in order, many at a time, but never more than that loop can take.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,6 +39,8 @@ class HandlerThread:
         self._work_came = asyncio.Event()
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wakeup_sent = False
+        self._has_room = threading.Event()
+        self._thread: threading.Thread | None = None
         #: It is to end, or has.
         self.is_closed = False
         #: Told on the emulator's loop what would have ended production's process.
@@ -70,8 +77,20 @@ class HandlerThread:
         """Whether the handler has ever put anything on the loop, which then turns between its calls."""
         return self._loop is not None and self._loop.is_used
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called in it; a handler may have started threads of its own."""
+        return threading.current_thread() is self._thread
+
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """From the thread: have the emulator's loop call `function`, in order with everything posted."""
+        """From the thread: have the emulator's loop call `function`, in order with everything posted.
+
+        Waits while too much that was posted has not been called.
+        """
+        while len(self._posted) >= _POSTED_MAX and not self._emulators_loop.is_closed():
+            self._has_room.clear()
+            if len(self._posted) >= _POSTED_MAX:
+                self._has_room.wait(_LOOK_AGAIN_S)
         self._posted.append((function, arguments))
         if not self._wakeup_sent:
             self._wakeup_sent = True
@@ -82,10 +101,18 @@ class HandlerThread:
                 self._posted.clear()
 
     def _deliver_posted(self) -> None:
+        """Call what is there now; others have their turn before what comes meanwhile."""
         self._wakeup_sent = False
-        while self._posted:
-            function, arguments = self._posted.popleft()
-            function(*arguments)
+        try:
+            for _ in range(len(self._posted)):
+                function, arguments = self._posted.popleft()
+                function(*arguments)
+        finally:
+            if self._posted and not self._wakeup_sent:
+                self._wakeup_sent = True
+                self._emulators_loop.call_soon(self._deliver_posted)
+            if not self._has_room.is_set():
+                self._has_room.set()
 
     def _put(self, work: Work | None) -> None:
         self._work.put(work)
@@ -95,7 +122,8 @@ class HandlerThread:
 
     def _start(self, first: Callable[[], None] | None = None) -> None:
         loop = self._loop = HandlerLoop(lambda: self._work.put(None))
-        threading.Thread(target=self._live, args=(loop, first), name=self._name, daemon=True).start()
+        self._thread = threading.Thread(target=self._live, args=(loop, first), name=self._name, daemon=True)
+        self._thread.start()
 
     # In the thread
 

@@ -51,14 +51,17 @@ class InlineWorker(ABC):
         self._spawn = surroundings.spawn
         self._concurrency = 1
         self._tasks: set[asyncio.Task[None]] = set()
+        self._has_ended = False
+        self._watching: asyncio.Task[None]
 
     def start(self, cold_start_ms: int) -> None:
         """Come up after the cold start and take jobs."""
         self._keep(self._come_up(cold_start_ms))
-        self._keep(self._watch_stop_signals())
+        self._watching = self._keep(self._watch_stop_signals())
 
     def end(self) -> None:
         """Take no more jobs and run none."""
+        self._has_ended = True
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
 
@@ -73,10 +76,11 @@ class InlineWorker(ABC):
     def _stop(self, job_id: str) -> None:
         """Stop a job, as far as that is possible."""
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._spawn(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _come_up(self, cold_start_ms: int) -> None:
         if cold_start_ms:
@@ -92,10 +96,19 @@ class InlineWorker(ABC):
                 self._stop(job_id)
 
     async def _until_gone(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work for as long as the worker is there; one that cannot go on with it has crashed."""
         try:
             await work
         except WorkerGone:
             return
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """What is no handler's doing keeps it from going on: another is to take its place."""
+        log.error("worker %s cannot go on: this is a bug of the emulator", self._id, exc_info=error)
+        self._gateway.crashed(self._id, f"a bug of the emulator ended it ({type(error).__name__})")
+        self.end()
 
     def _ask_concurrency_modifier(self) -> None:
         """Ask how many jobs to run at once, as the SDK does before each take."""

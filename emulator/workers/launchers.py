@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
-from emulator.workers.command import WorkerCommand
-from emulator.workers.environment import WorkerEnvironment
+from emulator.workers.command import WorkerCommand, WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.imported_files import imported_files
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
     from emulator.workers.guard import Guard
+    from emulator.workers.worker_secrets import WorkerSecrets
 
 Launcher: TypeAlias = InlineLauncher | ProcessLauncher
 
@@ -72,9 +72,16 @@ def _workplaces(source: object) -> Workplaces:
 
 
 def process_launcher(
-    endpoint: Endpoint, command: WorkerCommand, clock: Clock, guard: Guard, *, url: str, api_key: str
+    endpoint: Endpoint,
+    command: WorkerCommand,
+    clock: Clock,
+    guard: Guard,
+    *,
+    url: str,
+    api_key: str,
+    worker_secrets: WorkerSecrets,
 ) -> ProcessLauncher:
-    """A launcher of worker processes, which reach the emulator at `url` with `api_key`."""
+    """A launcher of worker processes, which reach the emulator at `url` with `api_key` and a secret each."""
     config = endpoint.config
     environment = WorkerEnvironment(
         endpoint_id=endpoint.id,
@@ -84,6 +91,7 @@ def process_launcher(
         system_checks=config.system_checks,
         path=command.path,
         folder=command.folder,
+        secret_of=worker_secrets.of,
         state_folder=guard.folder_of,
     )
     return ProcessLauncher(

@@ -96,7 +96,8 @@ def parts_of(source: str | Path) -> tuple[str, str]:
     place, colon, function = text.rpartition(":")
     if not (colon and function.isidentifier()):
         place, function = text, ""
-    if not place.endswith(".py") and not function:
+    is_module = function and ":" not in place and all(place.split("."))
+    if not place.endswith(".py") and not is_module:
         raise HandlerError(
             f"{text}: name a file (handler.py), file and function (handler.py:handler) or module:function"
             + _as_command(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from emulator.clock.real_time import next_round, real_seconds
@@ -13,9 +13,9 @@ from emulator.errors import WorkerGone
 from emulator.workers.handler import HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
+    CANCELLED_ITSELF,
     WorkerCrash,
     error_in_chunk,
-    is_cancellation,
     result_of_exception,
     result_of_stream_exception,
     result_of_value,
@@ -47,7 +47,7 @@ class LoopWorker(InlineWorker):
     async def _lane(self, number: int) -> None:
         yielded_s = real_seconds()
         while self._is_wanted(number):
-            for job in await self._gateway.take(self._id):
+            for job in await self._gateway.take(self._id, by_batch=self._concurrency > 1):
                 await self._run(job)
             if real_seconds() - yielded_s > _HOLDS_LOOP_S:
                 # Neither a take from a long queue nor a quick handler ever waits.
@@ -73,14 +73,21 @@ class LoopWorker(InlineWorker):
             with self._clock.activity(HANDLER_PATIENCE_S):
                 result = await self._call_handler(job)
         except asyncio.CancelledError:
-            if job.id not in self._stopped:
+            if job.id in self._stopped:
+                self._gateway.let_go(self._id, job.id)
+            elif self._is_ending():
                 raise
-            self._gateway.let_go(self._id, job.id)
+            else:
+                # As in production: nothing comes of the job, and its worker goes on.
+                await _absorb_cancellation(task)
+                self._gateway.drop(self._id, job.id, CANCELLED_ITSELF)
         except WorkerCrash as crash:
             self._gateway.crashed(self._id, str(crash))
             self.end()
             raise WorkerGone from crash
         else:
+            if task.cancelling() and job.id not in self._stopped and not self._is_ending():
+                await _absorb_cancellation(task)
             self._finish(job, result)
         finally:
             del self._running[job.id]
@@ -88,6 +95,10 @@ class LoopWorker(InlineWorker):
             if job.id in self._stopped:
                 self._stopped.discard(job.id)
                 task.uncancel()
+
+    def _is_ending(self) -> bool:
+        """Whether all its tasks are cancelled, by whoever ends the worker or the loop."""
+        return self._has_ended or self._watching.done() or self._watching.cancelling() > 0
 
     def _stop(self, job_id: str) -> None:
         if (lane := self._running.get(job_id)) is not None:
@@ -101,9 +112,9 @@ class LoopWorker(InlineWorker):
             return await self._stream(job)
         try:
             return result_of_value(await self._handler.function(job.payload()))
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:
-            if is_cancellation(error):
-                raise
             return result_of_exception(error, self._id)
 
     async def _stream(self, job: Job) -> JobResult:
@@ -118,8 +129,17 @@ class LoopWorker(InlineWorker):
                     collected.append(chunk_json)
         except NotJSON as error:
             return JobResult(error=str(error))
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:
-            if is_cancellation(error):
-                raise
             return result_of_stream_exception(error)
         return self._stream_result(collected)
+
+
+async def _absorb_cancellation(task: asyncio.Task[None]) -> None:
+    """A handler has cancelled the task it shares with its lane: the lane is to hear nothing of that."""
+    while task.cancelling():
+        task.uncancel()
+    # It may not have struck yet.
+    with suppress(asyncio.CancelledError):
+        await next_round()

@@ -6,7 +6,6 @@ express), the job is FAILED with a sentence that names the value.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib.metadata
 import json
@@ -23,6 +22,8 @@ _BOUND_TO_A_THREAD = (
     "SQLite objects created in a thread can only be used in that same thread",
     "'_thread._local' object has no attribute",
 )
+#: Why no result comes of a job that nobody has stopped.
+CANCELLED_ITSELF = "the handler cancelled its own task, or raised CancelledError"
 #: What the SDK takes out of a returned dict for itself.
 _SDK_KEYS = frozenset({"error", "refresh_worker"})
 
@@ -40,7 +41,7 @@ def result_of_value(value: object) -> JobResult:
         refresh = value.pop("refresh_worker", None)
     try:
         # The SDK leaves out the output when nothing but the two keys was there.
-        output_json = None if value == {} and isinstance(value, dict) else encode(value)
+        output_json = None if isinstance(value, dict) and not value else encode(value)
         if error:
             return JobResult.of_error(error, output_json=output_json, stop_worker=bool(refresh))
         return JobResult(output_json=output_json, stop_worker=bool(refresh))
@@ -56,7 +57,7 @@ def result_of_exception(error: BaseException, worker_id: str) -> JobResult:
     crash_unless_caught(error)
     info = {
         "error_type": str(type(error)),
-        "error_message": str(error),
+        "error_message": message_of(error),
         "error_traceback": users_traceback(error),
         "hostname": platform.node() or "unknown",
         "worker_id": worker_id,
@@ -71,13 +72,21 @@ def result_of_stream_exception(error: BaseException) -> JobResult:
     :raises WorkerCrash: the exception would have ended the worker's process.
     """
     crash_unless_caught(error)
-    error_text = f"handler: {error} \ntraceback: {users_traceback(error)}"
+    error_text = f"handler: {message_of(error)} \ntraceback: {users_traceback(error)}"
     return JobResult(error=error_text, warning=inline_cannot(error))
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says; a handler's own may not be able to."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<its message cannot be shown: {type(failure).__name__}>"
 
 
 def inline_cannot(error: BaseException) -> str | None:
     """What to do about an error that only a handler in this process gets; None for any other."""
-    message = str(error)
+    message = message_of(error)
     if not any(part in message for part in _BOUND_TO_A_THREAD):
         return None
     return (
@@ -92,12 +101,6 @@ def error_in_chunk(chunk: object) -> str | None:
     if isinstance(chunk, dict) and chunk.get("error"):
         return str(chunk["error"])
     return None
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether the present task is being cancelled: a handler may raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def crash_unless_caught(error: BaseException) -> None:

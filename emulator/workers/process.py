@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from emulator.workers.guard import NOT_KNOWN, end_group, end_strays
+from emulator.workers.guard import NOT_KNOWN, descent_of, end_descent, end_group, end_strays
 from emulator.workers.start_failure import ending, quoted, start_failure
 from emulator.workers.worker_output import WorkerOutput
 from emulator.workers.worker_watch import WorkerWatch
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.events import WorkerLine
     from emulator.core.gateway import Gateway
-    from emulator.workers.command import WorkerCommand
-    from emulator.workers.environment import WorkerEnvironment
+    from emulator.workers.command import WorkerCommand, WorkerEnvironment
     from emulator.workers.guard import Guard
 
 #: Real seconds from SIGTERM to SIGKILL for a worker that has nothing to do, and for one that does not let go.
@@ -60,6 +59,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._outputs = {1: WorkerOutput("stdout"), 2: WorkerOutput("stderr")}
         self._open_pipes = set(self._outputs)
         self._killer: asyncio.TimerHandle | None = None
+        #: What it had started when it was told to end, wherever that has gone.
+        self.descent: frozenset[tuple[int, str]] = frozenset()
 
     @property
     def process_id(self) -> int | None:
@@ -77,6 +78,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.ending = True
         if self.process_id is None:
             return
+        self._note_descent()
         self._signal(signal.SIGTERM)
         if self._killer is not None:
             self._killer.cancel()
@@ -86,6 +88,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         """SIGKILL, at once."""
         self.ending = True
         if (process_id := self.process_id) is not None:
+            self._note_descent()
             end_group(process_id)
             if sys.platform == "win32":
                 self._signal(signal.SIGTERM)
@@ -96,6 +99,16 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             self._killer.cancel()
         if self.transport is not None:
             self.transport.close()
+
+    def crash(self) -> None:
+        """SIGKILL, and as if it came from nowhere."""
+        if (process_id := self.process_id) is not None:
+            self._note_descent()
+            end_group(process_id)
+
+    def _note_descent(self) -> None:
+        assert self.transport is not None
+        self.descent |= descent_of(self.transport.get_pid())
 
     def _signal(self, number: signal.Signals) -> None:
         assert self.transport is not None
@@ -165,9 +178,9 @@ class ProcessLauncher:
     def crash(self, worker_id: str, reason: str) -> None:
         """SIGKILL, from nowhere: the end of the process is noticed as any other."""
         worker = self._processes.get(worker_id)
-        if worker is not None and (process_id := worker.process_id) is not None:
+        if worker is not None and worker.process_id is not None:
             worker.crash_reason = reason
-            end_group(process_id)
+            worker.crash()
 
     def kill(self, worker_id: str) -> bool:
         """End a worker that does not let go of a job, with all it has started; that may take a while."""
@@ -218,6 +231,7 @@ class ProcessLauncher:
         await worker.exited.wait()
         watch.stop()
         end_group(process_id)
+        end_descent(worker.descent)
         # What has left the group may hold the pipes open; and it must be gone before a worker with the
         # same id is started.
         await asyncio.to_thread(end_strays, worker.id)

@@ -54,7 +54,8 @@ def project_of(config: EndpointConfig) -> Project | None:
         return None
     place, _ = parts_of(config.handler)
     folder = working_folder(config)
-    home = (folder / place).resolve().parent if place.endswith(".py") else folder.resolve()
+    # A link that leads to itself is no file: who loads it says so.
+    home = Path(os.path.realpath(folder / place)).parent if place.endswith(".py") else folder.resolve()
     return Project(folder=home, suffixes=_PYTHON)
 
 

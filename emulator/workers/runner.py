@@ -227,7 +227,8 @@ class Runner:
         try:
             body = self._encode(result)
         except Unwritable as error:
-            body = self._encode({"error": str(error)})
+            kept = {key: result[key] for key in ("stopPod",) if key in result}
+            body = self._encode({**kept, "error": str(error)})
         await self._bring("RUNPOD_WEBHOOK_POST_OUTPUT", job_id, body)
 
     async def _send_chunk(self, job_id: str, chunk: Any) -> Optional[dict[str, Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
     from emulator.workers.launchers import Launcher
+    from emulator.workers.worker_secrets import WorkerSecrets
 
 log = logging.getLogger("emulator")
 
@@ -33,8 +34,9 @@ _PROCESS_PATIENCE_S = 0.5
 class Staff:
     """The launchers of an emulator's endpoints; those of processes are there while it is served."""
 
-    def __init__(self, api_key: str) -> None:
+    def __init__(self, api_key: str, worker_secrets: WorkerSecrets) -> None:
         self._api_key = api_key
+        self._worker_secrets = worker_secrets
         self._launchers: dict[Endpoint, Launcher] = {}
         self._commands: dict[Endpoint, WorkerCommand] = {}
         self._guard = Guard()
@@ -62,6 +64,7 @@ class Staff:
                 self._guard,
                 url=url,
                 api_key=self._api_key,
+                worker_secrets=self._worker_secrets,
             )
         endpoint.open(self._launchers.get(endpoint))
 

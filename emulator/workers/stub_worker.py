@@ -10,6 +10,7 @@ from emulator.core.result import JobResult
 from emulator.scenario.stubs import NoStubMatches
 from emulator.workers.loop_worker import LoopWorker
 from emulator.workers.outcome import result_of_exception
+from emulator.workers.spoken import Spoken
 
 if TYPE_CHECKING:
     from emulator.core.job import Job
@@ -28,9 +29,15 @@ class StubWorker(LoopWorker):
             return JobResult(error=str(error))
         except Exception as error:
             return result_of_exception(error, self._id)
+        chunks, result = stub.chunks, JobResult(output_json=stub.output_json)
+        if stub.error is not None:
+            result = JobResult(error=stub.error)
+        elif stub.says is not None:
+            spoken = Spoken(stub.says, job.input, job.id, self._clock.now_ms() // 1000)
+            chunks, result = spoken.chunks(), spoken.result()
         steps = [
             *((self._gateway.report_progress, progress) for progress in stub.progress),
-            *((self._gateway.push_chunk, chunk) for chunk in stub.chunks),
+            *((self._gateway.push_chunk, chunk) for chunk in chunks),
         ]
         # Half of what is there to see has been seen half-way through.
         pauses, waited_ms = len(steps) + 1, 0
@@ -40,9 +47,7 @@ class StubWorker(LoopWorker):
             waited_ms = until_ms
             tell(self._id, job.id, part)
         await self._pause(job, stub.delay_ms - waited_ms)
-        if stub.error is not None:
-            return JobResult(error=stub.error)
-        return JobResult(output_json=stub.output_json)
+        return result
 
     async def _pause(self, job: Job, delay_ms: int) -> None:
         if delay_ms:

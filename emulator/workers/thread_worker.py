@@ -24,10 +24,10 @@ from emulator.errors import WorkerGone
 from emulator.workers.handler import HandlerError, HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
+    CANCELLED_ITSELF,
     WorkerCrash,
     crash_unless_caught,
     error_in_chunk,
-    is_cancellation,
     result_of_exception,
     result_of_stream_exception,
     result_of_value,
@@ -73,7 +73,13 @@ class _Call:
 
 
 class _Stopped(BaseException):
-    """What a plain function returned has been cancelled, as it was to be."""
+    """What a plain function returned has been cancelled, as it was to be; or a handler whose job is over has
+    reported its progress, which is where it can be stopped.
+    """
+
+
+class _CancelledItself(BaseException):
+    """It has been cancelled, and nobody here has asked for that."""
 
 
 class ThreadWorker(InlineWorker):
@@ -107,7 +113,9 @@ class ThreadWorker(InlineWorker):
         while True:
             self._ask_concurrency_modifier()
             limit = _BATCH if self._quick_calls >= _QUICK_CALLS else 1
-            jobs = await self._gateway.take(self._id, limit=max(limit, self._concurrency))
+            jobs = await self._gateway.take(
+                self._id, limit=max(limit, self._concurrency), by_batch=self._concurrency > 1
+            )
             with self._clock.activity(HANDLER_PATIENCE_S):
                 await self._run_in_order(jobs)
 
@@ -138,11 +146,23 @@ class ThreadWorker(InlineWorker):
 
     def _call_for(self, job: Job) -> _Call:
         thread = self._thread
-        self._handler.progress.receive(
-            job.id, lambda progress: self._report_progress(job, progress, thread.post)
-        )
         call = self._calls[job.id] = _Call(job)
+
+        def report(progress: object) -> None:
+            if call.abandoned:
+                if thread.is_current:
+                    raise _Stopped
+                return
+            self._report_progress(job, progress, thread.post)
+
+        self._handler.progress.receive(job.id, report)
         return call
+
+    def _take_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
+        try:
+            self._on_end(call, outcome)
+        except Exception as error:
+            self._fail(error)
 
     def _on_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
         """A call has ended: report it."""
@@ -156,6 +176,8 @@ class ThreadWorker(InlineWorker):
             self._finish(job, outcome)
         elif isinstance(outcome, _Stopped):
             self._gateway.let_go(self._id, job.id)
+        elif isinstance(outcome, _CancelledItself):
+            self._gateway.drop(self._id, job.id, CANCELLED_ITSELF)
         else:
             self._crash(outcome)
 
@@ -179,6 +201,7 @@ class ThreadWorker(InlineWorker):
     def _stop(self, job_id: str) -> None:
         call = self._calls.get(job_id)
         if call is not None and call.awaited is not None:
+            call.abandoned = True
             self._thread.cancel(call.awaited)
         elif call is None or call.claim():
             self._gateway.let_go(self._id, job_id)
@@ -234,15 +257,17 @@ class ThreadWorker(InlineWorker):
             outcome = crash
         call.took_s = real_seconds() - began_s
         if outcome is not None:
-            self._thread.post(self._on_end, call, outcome)
+            self._thread.post(self._take_end, call, outcome)
 
-    def _return(self, call: _Call) -> JobResult | None:
+    def _return(self, call: _Call) -> JobResult | BaseException | None:
         """Call a plain function; None when what it returned is being awaited."""
         context = copy_context()
         try:
             value = context.run(self._handler.function, call.job.payload())
             if type(value) in _DATA_TYPES or not inspect.isawaitable(value):
                 return result_of_value(value)
+        except _Stopped as stopped:
+            return stopped
         except BaseException as error:
             return result_of_exception(error, self._id)
         call.awaited = asyncio.get_running_loop().create_task(self._await(call, value), context=context)
@@ -257,9 +282,13 @@ class ThreadWorker(InlineWorker):
         outcome: JobResult | BaseException
         try:
             outcome = result_of_value(await awaitable)
+        except asyncio.CancelledError:
+            outcome = _Stopped() if call.abandoned else _CancelledItself()
+        except _Stopped as stopped:
+            outcome = stopped
         except BaseException as error:
-            outcome = _Stopped() if is_cancellation(error) else self._outcome_of(error)
-        self._thread.post(self._on_end, call, outcome)
+            outcome = self._outcome_of(error)
+        self._thread.post(self._take_end, call, outcome)
 
     def _outcome_of(self, error: BaseException) -> JobResult | BaseException:
         """A handler's SystemExit that left its task would end the loop."""
@@ -268,7 +297,7 @@ class ThreadWorker(InlineWorker):
         except WorkerCrash as crash:
             return crash
 
-    async def _iterate(self, call: _Call) -> JobResult:
+    async def _iterate(self, call: _Call) -> JobResult | BaseException:
         """Run a generator, chunk by chunk, until it ends or nobody wants it any more."""
         collected: list[bytes] = []
         context = copy_context()
@@ -289,6 +318,8 @@ class ThreadWorker(InlineWorker):
                 chunks.close()
         except NotJSON as error:
             return JobResult(error=str(error))
+        except _Stopped as stopped:
+            return stopped
         except BaseException as error:
             return result_of_stream_exception(error)
         return self._stream_result(collected)

@@ -118,6 +118,11 @@ async def client_of(emulator: Emulator, prefix: str = "/v2/ep") -> AsyncIterator
         yield Client(emulator, http, prefix)
 
 
+def secret_of(client: Client, worker_id: str) -> str:
+    """What a worker that was started here proves itself by."""
+    return client.emulator.worker_secrets.of(worker_id)
+
+
 def an_emulator(handler: object, options: dict[str, Any] | None, config: dict[str, Any]) -> Emulator:
     """One with an endpoint `ep`, not started, its clock frozen unless `options` bring another."""
     return Emulator(

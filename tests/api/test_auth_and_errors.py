@@ -1,6 +1,7 @@
 """Who may call, and what every refusal looks like (wire.md 1)."""
 
 import re
+import socket
 from email.utils import formatdate
 
 import httpx
@@ -101,9 +102,18 @@ async def test_without_auth_no_key_is_asked_for():
             assert (await client.get("/health", headers=headers)).status_code == 200
 
 
-async def test_the_control_api_asks_for_no_key():
+async def test_with_keys_the_control_api_asks_for_one_too():
     async with emulated(options=keyed("first")) as client:
-        response = await client.http.get("/_emulator/health", headers={"authorization": ""})
+        for path, status in (("/_emulator/health", 200), ("/_emulator/ready", 200), ("/_emulator/jobs", 401)):
+            response = await client.http.get(path, headers={"authorization": ""})
+            assert response.status_code == status
+        response = await client.http.get("/_emulator/jobs", headers={"authorization": "first"})
+        assert response.status_code == 200
+
+
+async def test_without_keys_the_control_api_asks_for_none():
+    async with emulated() as client:
+        response = await client.http.get("/_emulator/jobs", headers={"authorization": ""})
         assert response.status_code == 200
 
 
@@ -120,6 +130,17 @@ async def test_a_key_is_neither_logged_nor_shown(caplog):
 
 
 # 404 and 405
+
+
+@pytest.mark.parametrize("value", [None, "", "Bearer wrong"])
+async def test_whether_there_is_such_an_endpoint_is_said_before_a_key_is_asked_for(value):
+    async with emulated(options=keyed("right")) as client:
+        client.http.headers.pop("authorization")
+        headers = {} if value is None else {"authorization": value}
+        response = await client.http.post("/v2/other/run", json={"input": 1}, headers=headers)
+        assert error_of(response, 404, "Not Found").startswith("endpoint not found: 'other'")
+        response = await client.http.post("/v2/ep/nothing", headers=headers)
+        assert error_of(response, 401, "Unauthorized")
 
 
 @pytest.mark.parametrize("path", ["/run", "/status/x", "/nothing", ""])
@@ -178,14 +199,14 @@ async def test_a_wrong_method_is_refused_and_the_right_ones_are_named(prefix, pa
             assert detail == f"{method} is not allowed here: use {OPERATIONS[path]}"
 
 
-async def test_the_key_is_checked_before_the_path_and_the_path_before_the_method():
+async def test_the_endpoint_is_checked_before_the_key_then_the_path_then_the_method():
     async with emulated(options=keyed("right")) as client:
 
         async def status(method, path, key):
             response = await client.http.request(method, path, headers={"authorization": key})
             return response.status_code
 
-        assert await status("DELETE", "/v2/other/run", "wrong") == 401
+        assert await status("DELETE", "/v2/other/run", "wrong") == 404
         assert await status("DELETE", "/v2/ep/nothing", "wrong") == 401
         assert await status("DELETE", "/v2/ep/run", "wrong") == 401
         assert await status("DELETE", "/v2/other/run", "right") == 404
@@ -308,12 +329,15 @@ async def test_a_page_of_the_emulator_itself_is_served():
         ("evil.example:8000", 403),
         ("localhost.evil.example", 403),
         ("127.0.0.1.evil.example", 403),
-        ("192.168.0.7:8000", 403),
-        ("[fe80::1]", 403),
-        ("notlocalhost", 403),
+        ("192.168.0.7:8000", 200),
+        ("[fe80::1]", 200),
+        ("emulator:8000", 200),
+        ("api.runpod.ai", 200),
+        ("ep.api.runpod.ai", 200),
+        ("evilapi.runpod.ai", 403),
     ],
 )
-async def test_on_loopback_the_host_must_be_this_machine(host, status):
+async def test_the_host_must_be_an_address_or_a_name_that_no_site_has(host, status):
     async with served() as client:
         for path in ("/v2/ep/health", "/_emulator/health"):
             response = await client.http.get(path, headers={"host": host})
@@ -321,11 +345,18 @@ async def test_on_loopback_the_host_must_be_this_machine(host, status):
             assert ("is not this machine" in response.text) == (status == 403)
 
 
-async def test_off_loopback_any_host_is_accepted():
-    emulator = Emulator({"ep": None}, clock=VirtualClock())
+async def test_off_loopback_a_name_must_be_allowed_and_productions_does_not_stand_for_it():
+    emulator = Emulator({"ep": None}, clock=VirtualClock(), allow_hosts=["gpu-box.lan"])
     async with emulator, emulator.serve("0.0.0.0") as url, httpx.AsyncClient(trust_env=False) as http:
         assert url.startswith("http://127.0.0.1:")
-        headers = {"authorization": "k", "host": "gpu-box.lan:8000"}
-        assert (await http.get(f"{url}/v2/ep/health", headers=headers)).status_code == 200
-        headers["origin"] = "http://evil.example"
+
+        async def status(host):
+            headers = {"authorization": "k", "host": host}
+            return (await http.get(f"{url}/v2/ep/health", headers=headers)).status_code
+
+        for host in ("gpu-box.lan:8000", "10.0.0.1", "emulator", socket.gethostname()):
+            assert await status(host) == 200
+        for host in ("evil.example:8000", "api.runpod.ai"):
+            assert await status(host) == 403
+        headers = {"authorization": "k", "host": "gpu-box.lan:8000", "origin": "http://evil.example"}
         assert (await http.get(f"{url}/v2/ep/health", headers=headers)).status_code == 403

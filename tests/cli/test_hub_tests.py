@@ -70,6 +70,29 @@ def is_alive(process_id: int) -> bool:
 # Running
 
 
+def test_outputs_may_have_more_than_expected_if_that_is_wanted_and_where_runpod_differs_is_noted(project):
+    write(
+        project / "tests.json",
+        [
+            {"id": "part", "input": "a", "output": {"wish": "a"}},
+            {"id": "wrong", "input": "a", "expectedOutput": {"wish": "b"}},
+        ],
+    )
+    lets_pass = (
+        "note: Runpod's own runner lets such a test pass: it only counts which outputs are as expected"
+    )
+    ended = hub_test(project, "--match", "subset")
+    results = rows(ended.stdout)
+    assert (results["part"][0], results["wrong"][0], results["wrong"][2]) == (
+        "passed", "failed", 'output.wish: expected "b", got "a"'
+    )  # fmt: skip
+    assert "note: Runpod's own runner does not count this output as the expected one" in ended.stderr
+    assert f"{lets_pass} (wrong)" in ended.stderr
+    ended = hub_test(project)
+    assert rows(ended.stdout)["part"][0] == "failed"
+    assert f"{lets_pass} (part, wrong)" in ended.stderr
+
+
 def test_all_that_can_become_of_a_test_is_in_the_table_and_in_the_report_for_ci(project):
     write(
         project / "tests.json",
@@ -397,11 +420,39 @@ def test_a_fault_is_told_with_its_place(tmp_path, monkeypatch, content, sentence
 
 def test_an_expectation_that_is_misspelt_is_warned_of(tmp_path):
     path = write(
-        tmp_path / "t.json", {"tests": [{"input": 1, "expectedOutput": 2, "time_out": 3, "other": 4}]}
+        tmp_path / "t.json", {"tests": [{"input": 1, "expected_ouput": 2, "time_out": 3, "other": 4}]}
     )
     assert read_test_file(path).warnings == (
-        f"{path}: tests[0].expectedOutput has no effect: did you mean expected_output?",
+        f"{path}: tests[0].expected_ouput has no effect: did you mean expected_output?",
         f"{path}: tests[0].time_out has no effect: did you mean timeout?",
+    )
+
+
+def test_the_keys_of_runpods_own_runner_are_read(tmp_path):
+    path = write(
+        tmp_path / "t.json",
+        [
+            {"input": 1, "expectedOutput": 2, "output": 3, "id": "two"},
+            {"input": 1, "output": 3, "id": 7},
+            {"input": 1, "expectedOutput": None, "output": None, "id": "x", "name": "own"},
+            {"input": 1, "expected_output": None, "expectedOutput": 2},
+        ],
+    )
+    file = read_test_file(path)
+    assert [test.expected_output for test in file.tests] == [2, 3, MISSING, None]
+    assert [test.name for test in file.tests] == ["two", "test 2", "own", "test 4"]
+    assert file.warnings == ()
+
+
+def test_what_would_run_something_else_is_named(tmp_path):
+    hardware = {
+        "templateConfig": {"dockerArgs": "python -u x.py", "env": []},
+        "endpointConfig": {"gpuIds": "A"},
+    }
+    path = write(tmp_path / "t.json", [{"input": 1, "hardwareConfig": hardware}])
+    assert read_test_file(path).warnings == (
+        f"{path}: [0].hardwareConfig.templateConfig.dockerArgs has no effect: give what it runs with"
+        " --command",
     )
 
 

@@ -76,7 +76,7 @@ def test_an_interpreter_in_the_file_is_found_from_there(folder, bare_python):
 
 def test_a_script_whose_interpreter_has_no_sdk_is_refused_with_what_to_do(folder, bare_python):
     ended = run(folder, "serve", "--port", "0", "script.py", "--python", str(bare_python))
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr == (
         f"error: script.py needs the package 'runpod', which {bare_python} does not have:"
         f" {bare_python} -m pip install runpod (or name the interpreter that has it with --python)\n"
@@ -273,7 +273,7 @@ def test_what_the_banner_says_makes_any_process_a_worker(folder):
         ("[endpoints.a]\nenv = 3", "[endpoints.a] env is 3: it must be a table of variables"),
         ("[endpoints.a]\nargs = 'x'", "[endpoints.a] args is 'x': it must be a list of strings"),
         ("[endpoints.a]\nflashboot = 1", "[endpoints.a] flashboot is 1: it must be true or false"),
-        ("[endpoints.a]\nworker-kind = 'thread'", "worker_kind is 'thread': it must be inline, process or"),
+        ("[endpoints.a]\nworker-kind = 'thread'", "--worker-kind is 'thread': it must be inline, process or"),
     ],
 )  # fmt: skip
 def test_a_wrong_table_stops_the_start_with_one_sentence(folder, content, sentence):

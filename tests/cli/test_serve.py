@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -189,6 +191,22 @@ def test_healthcheck_imports_nothing_heavy(folder):
         assert not re.search(rf"\| +{heavy}\b", imported), heavy
 
 
+def test_a_command_that_only_asks_imports_no_server(folder):
+    """And no models: what is ordered is checked where it is taken."""
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "emulator", "status", "x", "--url", "http://127.0.0.1:1"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    ).stderr
+    assert "emulator.cli.job_commands" in imported
+    assert "no emulator answers" in imported or "nobody listens" in imported.lower()
+    for heavy in ("fastapi", "starlette", "uvicorn"):
+        assert not re.search(rf"\| +{heavy}\b", imported), heavy
+
+
 def test_serving_never_imports_the_runpod_sdk(folder):
     (folder / "modules.py").write_text(
         "import sys, runpod\n"
@@ -202,3 +220,18 @@ def test_serving_never_imports_the_runpod_sdk(folder):
 
 def test_version(folder):
     assert run(folder, "version").stdout == run(folder, "--version").stdout == f"{__version__}\n"
+
+
+def test_s3_prints_a_config_to_paste_and_ends_with_the_emulator(folder):
+    with serving(folder, "--s3") as emulator:
+        line = next(line for line in emulator.banner if '"s3Config": ' in line)
+        config = json.loads(line.partition('"s3Config": ')[2])
+        assert set(config) == {"accessId", "accessSecret", "bucketName", "endpointUrl"}
+        found = emulator.get("/_emulator/s3")
+        assert (found["endpoint_url"], found["bucket"]) == (config["endpointUrl"], config["bucketName"])
+        assert config["accessSecret"] not in emulator.log
+        address = urlsplit(config["endpointUrl"])
+        with socket.create_connection((address.hostname, address.port), PATIENCE_S) as connection:
+            # It can clean up nothing.
+            emulator.process.kill()
+            assert connection.recv(1) == b""

@@ -78,7 +78,7 @@ def test_every_setting_can_be_given_in_three_ways(folder, way):
             served.request("GET", "/v2/local/health", key=key).status_code for key in ("one", "two", "x", "")
         ]
         assert keys == [200, 200, 401, 401]
-        fired = served.post("/_emulator/clock/advance", {"by_ms": 2_000})["fired"]
+        fired = served.ask("POST", "/_emulator/clock/advance", key="one", json={"by_ms": 2_000})["fired"]
         assert [timer["kind"] for timer in fired] == ["cold start"]
         purged = [served.request("POST", "/v2/local/purge-queue", key="one").status_code for _ in range(3)]
         assert purged == [200, 200, 200]
@@ -191,17 +191,20 @@ def refused(folder, *arguments, **variables):
         (["--clock", "scaled:nan"], "clock is 'scaled:nan': it must be real, frozen, auto or scaled:N"),
         (["--idle-timeout", "soon"], "'soon' is not a duration: write 500ms, 2s, 10m or 1h"),
         (["--cold-start", "-1s"], "'-1s' is not a duration"),
-        (["--execution-timeout", "5s"], "execution_timeout_ms is 5000: it must be more than 5000"),
-        (["--workers-min", "4"], "workers_min is 4, above workers_max 3: raise workers_max"),
-        (["--workers-max", "-1"], "workers_min and workers_max cannot be negative"),
-        (["--scaler-value", "0"], "scaler_value is 0: it must be at least 1"),
-        (["--rate-limit-scale", "0"], "rate_limit_scale is 0.0: it must be above 0"),
+        (
+            ["--execution-timeout", "4s"],
+            "--execution-timeout is 4000 ms: it must be at least 5000 and at most",
+        ),
+        (["--workers-min", "4"], "--workers-min is 4, above --workers-max 3: raise --workers-max"),
+        (["--workers-max", "-1"], "--workers-max is -1: it must be from 0 to 1000"),
+        (["--scaler-value", "0"], "--scaler-value is 0: it must be"),
+        (["--rate-limit-scale", "0"], "--rate-limit-scale is 0.0: it must be above 0"),
         (
             ["--python", "no-such-python"],
             "python is 'no-such-python': there is no such interpreter",
         ),
         (["--endpoint", "a/b"], "'a/b' cannot be an endpoint id: use letters, digits and -_."),
-        (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
+        (["--host", "no.such.host.invalid", "--insecure"], "cannot listen on 'no.such.host.invalid'"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_sentence(folder, arguments, sentence):
@@ -247,8 +250,8 @@ def test_a_wrong_option_is_named(folder, arguments, word):
         ("[endpoints.a]\nworkers-max = 2.7", "[endpoints.a] workers-max is 2.7: it must be a whole number"),
         ("[endpoints.a]\nworkers-min = true", "[endpoints.a] workers-min is True: it must be a whole number"),
         ("[endpoints.a]\nidle-timeout = 'x'", "[endpoints.a] idle-timeout is 'x': 'x' is not a duration"),
-        ("[endpoints.a]\nscaler-type = 'x'", "scaler_type is 'x': it must be QUEUE_DELAY or REQUEST_COUNT"),
-        ("[endpoints.a]\nworkers-min = 9", "workers_min is 9, above workers_max 3"),
+        ("[endpoints.a]\nscaler-type = 'x'", "--scaler-type is 'x': it must be QUEUE_DELAY or REQUEST_COUNT"),
+        ("[endpoints.a]\nworkers-min = 9", "--workers-min is 9, above --workers-max 3"),
         ("[endpoints]\na = 3", "[endpoints.a] must be a table of settings"),
     ],
 )
@@ -261,7 +264,7 @@ def test_a_wrong_file_stops_the_start_with_one_sentence(folder, content, sentenc
 def test_a_handler_that_does_not_load_is_shown_where_it_fails(folder):
     (folder / "broken.py").write_text("def handler(job):\n    return (\n")
     ended = run(folder, "serve", "--port", "0", "broken.py")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr.startswith("error: broken.py failed to load:")
     assert "broken.py" in ended.stderr
     assert "SyntaxError: '(' was never closed" in ended.stderr

@@ -158,7 +158,7 @@ def test_a_folder_that_vanishes_is_named_and_taken_up_when_it_is_back(tmp_path):
          " start at the working folder: write handler.py"),
         (["src/handler.py", "--workdir", "src", "--worker-kind", "inline"], "write handler.py"),
         (["--config", "own.toml"], "workdir is '{}/src', and inline workers run in the emulator's own"
-         " folder, {}: use worker_kind 'process', or start the emulator there"),
+         " folder, {}: use --worker-kind 'process', or start the emulator there"),
         (["--config", "none.toml"], "workdir is '{}/none': there is no folder {}/none"),
     ],
 )  # fmt: skip
@@ -169,7 +169,7 @@ def test_a_wrong_folder_stops_the_start_with_one_sentence(tmp_path, arguments, s
     )
     (tmp_path / "none.toml").write_text("[endpoints.a]\nworkdir = 'none'\nhandler = 'handler.py'\n")
     ended = run(tmp_path, "serve", "--port", "0", *arguments)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert sentence.replace("{}", str(tmp_path)) in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -200,7 +200,7 @@ def test_the_hubs_tests_run_in_the_folder_they_are_started_in(tmp_path):
 
 def test_endpoints_are_added_over_http_with_a_folder_or_a_command(tmp_path):
     a_project(tmp_path / "app")
-    with serving(tmp_path) as served:
+    with serving(tmp_path, "--allow-code-over-http") as served:
         fields = {"worker_kind": "process", "workdir": "app"}
         assert "error" not in served.ask(
             "PUT", "/_emulator/endpoints/fn", json={**fields, "handler": "src/functions.py:run"}

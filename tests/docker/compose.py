@@ -34,5 +34,6 @@ def variables(service: dict[str, Any]) -> dict[str, str]:
 
 
 COMPOSE = read_compose(PROJECT / "docker-compose.yml")
+S3 = read_compose(PROJECT / "docker-compose.s3.yml")
 EXTERNAL = read_compose(PROJECT / "docker-compose.external.yml")
 FILES = {"docker-compose.yml": COMPOSE, "docker-compose.external.yml": EXTERNAL}

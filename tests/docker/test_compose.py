@@ -1,14 +1,19 @@
 """The compose files: what each service has, and that a worker with it works."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
+import boto3
 import httpx
 import pytest
 
-from tests.docker.compose import COMPOSE, EXTERNAL, FILES, variables
+from tests.docker.compose import COMPOSE, EXTERNAL, FILES, S3, variables
 from tests.docker.dockerfile import PROJECT
 from tests.docker.image import SDK, STAGES, VARIABLES, WORKER
 from tests.limits import PATIENCE_S
@@ -109,3 +114,31 @@ async def test_replicas_of_the_worker_join_the_emulator_and_do_its_jobs(slim, wo
         assert done["workerId"] in names
         assert await emulator.stop(signal.SIGTERM) == 0
     assert worker.root.files() == before
+
+
+def test_the_store_has_the_keys_and_the_bucket_that_workers_get():
+    store, emulator = S3["services"]["s3"], S3["services"]["emulator"]
+    stage = STAGES[store["build"]["target"]]
+    prefix = "EMULATOR_WORKER_ENV_"
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in variables(emulator).items()
+        if name.startswith(prefix)
+    }
+    assert given.pop("BUCKET_ENDPOINT_URL") == f"http://s3:{stage.arguments('EXPOSE')[-1]}"
+    assert given == variables(store)
+    _, *entrypoint = json.loads(stage.arguments("ENTRYPOINT")[-1])
+    assert entrypoint[-2:] == ["--host", "0.0.0.0"]
+    command = [sys.executable, *entrypoint[:-2], "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | given) as process:
+        try:
+            client = boto3.client(
+                "s3",
+                endpoint_url=f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}",
+                aws_access_key_id=given["BUCKET_ACCESS_KEY_ID"],
+                aws_secret_access_key=given["BUCKET_SECRET_ACCESS_KEY"],
+                region_name="us-east-1",
+            )
+            client.put_object(Bucket=given["BUCKET_NAME"], Key="x", Body=b"1")
+        finally:
+            process.kill()

@@ -25,13 +25,13 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def served(sample, *, endpoint_id="ep", clock=None, **settings):
+async def served(sample, *, endpoint_id="ep", clock=None, s3=False, **settings):
     """An emulator with the sample, and a client of its endpoint."""
     handler = load_handler(HANDLERS / f"{sample}.py")
     endpoint = EndpointConfig(handler=handler, **settings)
     with anyio.fail_after(PATIENCE_S):
         async with (
-            Emulator({endpoint_id: endpoint}, clock=clock) as emulator,
+            Emulator({endpoint_id: endpoint}, clock=clock, s3=s3) as emulator,
             httpx.AsyncClient(
                 transport=httpx.ASGITransport(app=emulator.app),
                 base_url=f"http://testserver/v2/{endpoint_id}",
@@ -254,7 +254,8 @@ async def test_curl_lines_of_the_docstring_work(sample):
     """Each is sent as curl would, in order, with the latest job's id for JOB_ID."""
     lines = curl_commands(sample)
     assert lines
-    async with served(Path(sample).stem, endpoint_id="local") as ep:
+    s3 = f"serve handlers/{sample} --s3" in "\n".join(commands(sample))
+    async with served(Path(sample).stem, endpoint_id="local", s3=s3) as ep:
         # Some take a while, for people to watch.
         ep.module["time"] = SimpleNamespace(sleep=lambda _: None)
         ep.module["asyncio"] = SimpleNamespace(sleep=lambda _: anyio.lowlevel.checkpoint())
@@ -297,6 +298,7 @@ def test_the_sdk_runs_them_unmodified(tmp_path):
         "mock_worker.py": {"mock_refresh": True},
         "openai_chat.py": {"prompt": "one two"},
         "progress.py": {"steps": 1},
+        "s3_upload.py": {"name": "x", "text": "Hello"},
         "streaming.py": {"prompt": "one two"},
     }
     assert list(inputs) == SAMPLES
@@ -312,4 +314,6 @@ def test_the_sdk_runs_them_unmodified(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(result.read_text()) == {sample: int(sample == "failing.py") for sample in inputs}
+    # One has nowhere to upload to.
+    fails = {"failing.py", "s3_upload.py"}
+    assert json.loads(result.read_text()) == {sample: int(sample in fails) for sample in inputs}

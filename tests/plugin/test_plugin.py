@@ -112,6 +112,72 @@ def test_an_sdk_imported_within_the_test_is_put_back_too(run):
     result.assert_outcomes(passed=2)
 
 
+def test_an_sdk_imported_within_the_test_has_the_emulator_s_key(run, monkeypatch):
+    monkeypatch.setenv("RUNPOD_API_KEY", "the-user-s")
+    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", "https://elsewhere.example/v2")
+    result = run(
+        """
+        import os
+
+        def test_it(runpod_env, endpoint):
+            import runpod
+            assert (runpod.api_key, runpod.endpoint_url_base) == (runpod_env.api_key, runpod_env.base_url)
+            endpoint.when().returns("hello")
+            assert runpod.Endpoint(endpoint.id).run_sync({"n": 1}) == "hello"
+
+        def test_afterwards():
+            import runpod
+            assert (runpod.api_key, os.environ["RUNPOD_API_KEY"]) == ("the-user-s", "the-user-s")
+            assert runpod.endpoint_url_base == "https://elsewhere.example/v2"
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_a_stub_of_the_sdk_is_left_alone(run):
+    result = run(
+        """
+        import os, sys, types
+
+        sys.modules["runpod"] = types.ModuleType("runpod")
+
+        def test_it(runpod_env, endpoint):
+            import runpod
+            assert vars(runpod).keys() & {"api_key", "endpoint_url_base"} == set()
+            assert os.environ["RUNPOD_ENDPOINT_BASE_URL"] == runpod_env.base_url
+            assert endpoint.runsync({"mock_return": 1})["output"] == 1
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_fixture_of_the_user_s_in_the_place_of_ours_is_named(run):
+    result = run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def endpoint():
+            return "https://example.com"
+
+        def test_clock(emulator_clock): pass
+        def test_sink(endpoint, webhook_sink): pass
+        """
+    )
+    result.assert_outcomes(errors=2)
+    for name in ("emulator_clock", "webhook_sink"):
+        result.stdout.fnmatch_lines(
+            [f"{name} is that of runpod-emulator's fixture `endpoint`, and this test finds another in its*"]
+        )
+
+
+def test_a_package_of_the_user_s_with_our_name_is_told_of(pytester, run):
+    pytester.makepyfile(**{"tests/emulator/__init__": "", "tests/emulator/test_x": "def test_x(): pass"})
+    result = run("def test_y(): pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*is called like the package of runpod-emulator*rename it*"])
+
+
 def test_a_call_of_the_real_api_fails_with_what_to_do(run):
     result = run(
         """
@@ -335,7 +401,7 @@ WRONG_MARKERS = {
     "clock='fast'": "clock is 'fast': it must be real, frozen, auto or scaled:N",
     "handler='nothing.py'": "nothing.py: no such file",
     "handler='no_module:handler'": "no_module",
-    "workers_max=-1": "workers_min and workers_max cannot be negative",
+    "workers_max=-1": "workers_max is -1: it must be from 0 to 1000",
     "faults=['no-capactiy']": "there is no preset 'no-capactiy'",
     "faults=[{'then': {'statsu': 1}}]": "did you mean status?",
     "workers_min=5": "workers_min is 5, above workers_max 3",
@@ -371,3 +437,14 @@ def test_a_run_that_does_not_use_it_does_not_start_it(run):
         """
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_stub_without_an_outcome_fails_its_test(pytester, run):
+    result = run(
+        """
+        def test_it(endpoint):
+            endpoint.when(input={"n": 1})
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.re_match_lines_random([r"endpoint\.when\(input=\{'n': 1\}\) does not say what becomes .*"])

@@ -20,13 +20,14 @@ FAULTS = [
     ({"then": {"crash": []}}, "then.crash: must be before or mid"),
     ({"then": {"webhook": {"a": 1}}}, "then.webhook: must be refuse or duplicate"),
     ({"then": {"status": 503, "body": "\ud800"}}, "then.body: has half of a surrogate pair"),
+    ({"then": {"status": 503, "body": [float("inf")]}}, "then.body: must be JSON: it[0] is inf"),
     ({"then": {"status": 503, "headers": {"A b": "1"}}}, "then.headers: must be an object like"),
     ({"then": {"status": 503, "headers": {"": "1"}}}, "then.headers: must be an object like"),
     ({"then": {"status": 503}, "match": []}, "match: must be an object like"),
     ({"then": {"status": 503}, "times": HUGE}, "times: must be a whole number, up to"),
     ({"then": {"status": 503}, "probability": HUGE}, "probability: must be a number from 0 to 1"),
     ({"then": {"fail": "x", "after_ms": 1}}, "then: after_ms stands beside crash alone"),
-    ({"then": {"fail": "x"}, "match": {"operation": ["run"]}}, "match.operation: "),
+    ({"then": {"fail": "x"}, "match": {"operation": ["run"]}}, "match.operation: must be the name"),
     ([], "body: "),
 ]
 STUBS = [

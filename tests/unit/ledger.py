@@ -71,6 +71,7 @@ class Ledger:
         self.config = config
         self.hands: dict[str, Hand] = {}
         self._expected: set[tuple[str, str]] = set()
+        self._refusals: list[Exception] = []
         self.forget_jobs()
 
     def forget_jobs(self) -> None:
@@ -98,10 +99,14 @@ class Ledger:
     # Hearing events
 
     def hear(self, event: Event) -> None:
-        if isinstance(event, JobMoved):
-            self._job_moved(event)
-        elif isinstance(event, WorkerMoved):
-            self._worker_moved(event)
+        try:
+            if isinstance(event, JobMoved):
+                self._job_moved(event)
+            elif isinstance(event, WorkerMoved):
+                self._worker_moved(event)
+        except Exception as refusal:
+            # Nobody who is told of something can break it off, so the audit has it.
+            self._refusals.append(refusal)
 
     def _job_moved(self, event: JobMoved) -> None:
         job, before, after, now_ms = event.job, event.before, str(event.job.status), event.at_ms
@@ -257,6 +262,12 @@ class Ledger:
     # Comparing it with the endpoint
 
     def audit(self, endpoint: Endpoint) -> None:
+        """Each job that is kept is in the queue, with a worker or over, as the events say it.
+
+        :raises AssertionError: it is not, or an event had no explanation.
+        """
+        for refusal in self._refusals:
+            raise refusal
         assert not self._expected
         now_ms = endpoint.clock.now_ms()
         for job_id, life in self.lives.items():

@@ -54,7 +54,7 @@ def test_a_misspelt_key_is_told_to_a_person(stage):
 
 async def test_an_empty_input_never_arrives_and_is_missed_twice(stage):
     job = stage.submit({})
-    assert any("never receives" in notice for notice in stage.notices())
+    assert any("the SDK in a worker drops such a job" in notice for notice in stage.notices())
     [worker_id] = stage.launcher.alive
     task = start(stage.gateway.take(worker_id))
     await stage.clock.settle()

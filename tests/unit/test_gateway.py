@@ -368,3 +368,12 @@ async def test_it_is_killed_once_however_many_jobs_it_keeps(slow_death):
     assert stage.launcher.killed == [worker_id]
     assert stage.launcher.starts == 2
     assert stage.workers() == {"initializing": 1}
+
+
+async def test_a_worker_that_goes_may_let_go_of_its_last_job_by_a_late_result(stage, worker_id):
+    cancelled, replaced = stage.submit(), stage.submit()
+    assert await stage.take(worker_id, limit=2) == [cancelled, replaced]
+    stage.endpoint.cancel(cancelled.id)
+    stage.finish(replaced, output_json=b"1", stop_worker=True)
+    assert not stage.gateway.finish(worker_id, cancelled.id, JobResult(output_json=b"1"))
+    assert worker_id not in stage.launcher.alive

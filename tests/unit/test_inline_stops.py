@@ -6,7 +6,10 @@ import threading
 import pytest
 
 from emulator.clock.clock import VirtualClock
-from tests.unit.inline_stage import inline_stage
+from emulator.core.config import EndpointConfig
+from emulator.workers.handler import Handler
+from tests.limits import PATIENCE_S
+from tests.unit.inline_stage import InlineStage, inline_stage
 
 pytestmark = pytest.mark.anyio
 
@@ -327,14 +330,16 @@ async def test_a_retried_job_is_not_stopped_for_its_former_life():
 
 
 @pytest.mark.parametrize("kind", ["async", "async generator", "coroutine"])
-async def test_a_cancellation_that_nobody_asked_for_ends_the_worker_and_no_more(kind):
-    """The SDK loses such a job and goes on; here its worker is restarted."""
-    calls = []
+@pytest.mark.parametrize("way", ["raised", "its own task's"])
+async def test_a_cancellation_that_nobody_asked_for_loses_the_job_and_no_more(kind, way):
+    """As the SDK does: it reports nothing, and the worker goes on (attack.md 5)."""
 
     async def work(job):
-        calls.append(job["input"])
-        if job["input"] == "cancel":
+        if job["input"] == "cancel" and way == "raised":
             raise asyncio.CancelledError
+        if job["input"] == "cancel":
+            asyncio.current_task().cancel()
+            await asyncio.Event().wait()
         return "fine"
 
     async def stream(job):
@@ -342,13 +347,40 @@ async def test_a_cancellation_that_nobody_asked_for_ends_the_worker_and_no_more(
 
     handler = {"async": work, "async generator": stream, "coroutine": lambda job: work(job)}[kind]
     async with inline_stage(handler, workers_max=1) as stage:
-        job, next_job = stage.submit("cancel"), stage.submit()
-        for restart_ms in (1_000, 2_000):
-            await stage.until(lambda: stage.workers() == {"unhealthy": 1})
-            await stage.clock.advance(restart_ms)
-        await stage.ended(job)
+        job = await stage.run("cancel")
         assert (job.status, job.error) == ("FAILED", "job timed out after 1 retries")
-        assert (await stage.ended(next_job)).status == "COMPLETED"
+        assert "cancelled its own task" in stage.notices()[0]
+        assert stage.workers() == {"idle": 1}
+        assert (await stage.run()).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("kind", ["async", "coroutine"])
+async def test_a_cancellation_that_strikes_after_the_handler_has_returned_strikes_nobody(kind):
+    async def work(job):
+        if job["input"] == "cancel":
+            asyncio.current_task().cancel()
+        return "fine"
+
+    async with inline_stage({"async": work, "coroutine": lambda job: work(job)}[kind]) as stage:
+        assert (await stage.run("cancel")).output == "fine"
+        assert (await stage.run()).output == "fine"
+
+
+async def test_a_loop_that_is_torn_down_ends_a_worker_that_nobody_has_ended():
+    """Or the program would never end: what cancels all tasks is no handler's doing."""
+
+    async def handler(job):
+        await asyncio.Event().wait()
+
+    others = asyncio.all_tasks()
+    stage = InlineStage(Handler.of(handler, "the handler", {}), VirtualClock(start_ms=0), EndpointConfig())
+    stage.submit()
+    await stage.clock.settle()
+    tasks = asyncio.all_tasks() - others
+    for task in tasks:
+        task.cancel()
+    done, going_on = await asyncio.wait(tasks, timeout=PATIENCE_S)
+    assert (len(done), going_on) == (2, set())
 
 
 # Handlers that cannot be stopped

@@ -9,6 +9,7 @@ import pytest
 
 from emulator.clock.clock import VirtualClock
 from emulator.workers.handler import Handler, HandlerError
+from emulator.workers.inline_worker import InlineWorker
 from tests.unit.inline_stage import inline_stage
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +70,58 @@ every_stream = pytest.mark.parametrize("stream_of", [generator, async_generator]
 
 def outcome(job):
     return (job.status, job.output, job.error)
+
+
+class Mute(Exception):
+    """Its own way of saying what it is fails."""
+
+    def __str__(self):
+        return 5
+
+
+@pytest.mark.parametrize("form", ["sync", "async", "coroutine", "generator", "async generator"])
+async def test_an_exception_that_cannot_say_what_it_is_fails_its_job_at_once(form):
+    """It ended the worker without a word, and the job 10 minutes later (attack.md 5)."""
+
+    def sync(job):
+        raise Mute
+
+    async def asynchronous(job):
+        raise Mute
+
+    def stream(job):
+        raise Mute
+        yield
+
+    async def async_stream(job):
+        raise Mute
+        yield
+
+    handlers = {
+        "sync": sync,
+        "async": asynchronous,
+        "coroutine": lambda job: asynchronous(job),
+        "generator": stream,
+        "async generator": async_stream,
+    }
+    async with inline_stage(handlers[form]) as stage:
+        job = await stage.run()
+        assert (job.status, job.retries) == ("FAILED", 0)
+        assert "<its message cannot be shown: TypeError>" in job.error
+        assert stage.workers() == {"idle": 1}
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+async def test_a_worker_whose_own_code_fails_is_told_of_and_replaced(form, monkeypatch, caplog):
+    """Its tasks died without a word, and its job ended 10 minutes later (attack.md 4)."""
+    monkeypatch.setattr(InlineWorker, "_finish", lambda *_: 1 / 0)
+    async with inline_stage((as_async if form == "async" else as_sync)(str), workers_max=1) as stage:
+        job = stage.submit()
+        await stage.until(lambda: stage.workers() == {"unhealthy": 1})
+        monkeypatch.undo()
+        assert "ZeroDivisionError" in caplog.text
+        await stage.clock.advance(1_000)
+        assert ((await stage.ended(job)).status, job.retries) == ("COMPLETED", 1)
 
 
 # Returned

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from emulator.clock.clock import VirtualClock
+from emulator.core.bounds import TIME_MAX_MS
 from emulator.core.config import EndpointConfig
 from emulator.core.endpoint import Endpoint
 from emulator.core.gateway import Gateway
 from emulator.core.result import JobResult
 from emulator.errors import NotRetryable, WorkerGone
+from emulator.scenario.fault_rule import FaultRule
+from emulator.scenario.faults import Faults
+from emulator.scenario.scenario import Scenario
 from tests.unit.ledger import ENDED, HANDED_BACK, LOST, Ledger
 from tests.unit.manual_workers import ManualLauncher
 
@@ -34,6 +38,35 @@ POLICIES = st.sampled_from(
 SPANS_MS = st.sampled_from(
     [0, 1, 999, 1_000, 3_000, 4_000, 5_000, 5_001, 10_000, 40_000, 60_000, 600_000, 1_800_000, 86_400_000]
 )
+
+
+#: What no one who means well would set, and what is allowed all the same.
+ODD_NUMBERS = {
+    "scaler_value": TIME_MAX_MS // 1000,
+    "idle_timeout_s": TIME_MAX_MS // 1000,
+    "retention_ms": TIME_MAX_MS,
+    "sync_retention_ms": 0,
+    "stop_grace_ms": 0,
+}
+
+
+class Explosion(Exception):
+    """Its own way of saying what it is fails too."""
+
+    def __str__(self):
+        return 5
+
+
+class Explosive:
+    """An expectation with which nothing can be compared."""
+
+    def __eq__(self, other):
+        raise Explosion
+
+    __hash__ = None
+
+    def __repr__(self):
+        raise Explosion
 
 
 @dataclass(slots=True)
@@ -56,15 +89,29 @@ class LifeOfJobs(RuleBasedStateMachine):
         workers_min=st.integers(0, 1),
         workers_max=st.integers(1, 3),
         scaler=st.sampled_from(["QUEUE_DELAY", "REQUEST_COUNT"]),
+        numbers=st.sampled_from([{}, {}, ODD_NUMBERS]),
+        listener_fails=st.booleans(),
+        matchers_fail=st.booleans(),
     )
-    def open(self, workers_min, workers_max, scaler):
+    def open(self, workers_min, workers_max, scaler, numbers, listener_fails, matchers_fail):
         self.runner = asyncio.Runner()
         self.config = EndpointConfig(
-            workers_min=workers_min, workers_max=workers_max, scaler_type=scaler, scaler_value=1
+            **{"workers_min": workers_min, "workers_max": workers_max, "scaler_value": 1, **numbers},
+            scaler_type=scaler,
         )
         self.ledger = Ledger(self.config)
         self.clock = VirtualClock(start_ms=0)
-        self.endpoint = Endpoint("ep", self.config, self.clock, self.ledger.hear)
+
+        def hear(event):
+            self.ledger.hear(event)
+            if listener_fails:
+                raise Explosion
+
+        self.endpoint = Endpoint("ep", self.config, self.clock, hear)
+        if matchers_fail:
+            scenario = Scenario(self.endpoint, Faults(), hear)
+            for effect, value in (("stall_ms", 1_000), ("fail", "ordered"), ("throttled_ms", 1_000)):
+                scenario.effects.faults.add(FaultRule(id="", effect=effect, value=value, input=Explosive()))
         self.gateway = Gateway(self.endpoint)
         self.launcher = ManualLauncher()
         self.takes: list[Take] = []

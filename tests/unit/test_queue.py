@@ -1,5 +1,6 @@
 """The queue against the obvious list."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +78,20 @@ def test_a_job_that_has_left_is_not_held_by_its_former_neighbours():
     queue.remove(second)
     queue.append(second)
     assert [queue.pop(), queue.pop(), queue.pop()] == [first, third, second]
+
+
+def test_it_gives_up_no_job_of_its_own_for_one_that_is_not_in_it():
+    """Taking out a job that stood nowhere emptied the whole queue (attack.md 4)."""
+    queue, other = JobQueue(), JobQueue()
+    mine, elsewhere, nowhere = (a_job(name) for name in "abc")
+    queue.append(mine)
+    other.append(elsewhere)
+    for stranger in (elsewhere, nowhere):
+        with pytest.raises(ValueError, match="is not in th"):
+            queue.remove(stranger)
+    for put in (queue.append, queue.prepend):
+        for taken in (mine, elsewhere):
+            with pytest.raises(ValueError, match="in a queue already"):
+                put(taken)
+    assert (list(queue), len(queue), list(other)) == ([mine], 1, [elsewhere])
+    assert (queue.pop(), queue.pop(), other.pop()) == (mine, None, elsewhere)

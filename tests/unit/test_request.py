@@ -37,7 +37,7 @@ def test_the_least_that_is_needed():
     assert (request.empty_input, request.warnings) == (False, ())
 
 
-@given(json_values.filter(lambda value: value is not None))
+@given(json_values.filter(lambda value: value not in (None, {})))
 def test_the_handler_gets_the_input_as_it_was_sent(value):
     request = parse({"input": value})
     received = payload_of(request)
@@ -207,6 +207,15 @@ def test_anything_else_is_no_webhook(webhook):
         (
             {"policy": {"lowpriority": True}},
             "policy.lowpriority has no effect: did you mean policy.lowPriority?",
+        ),
+        (
+            {"policy": {"executionTimeout": 5_000}},
+            "policy.executionTimeout is 5000: production takes it, its documents ask for more",
+        ),
+        (
+            {"policy": {"executionTimeout": 604_800_001}},
+            "policy.executionTimeout is 604800001: production takes it, its documents allow at most"
+            " 604800000 (7 days)",
         ),
     ],
 )

@@ -26,8 +26,17 @@ async def test_a_job_that_does_not_wait():
     stage = Stage(workers_max=1)
     job = stage.submit()
     await stage.take_one()
-    assert told(stage, job) == ""
     stage.finish(job)
+    assert told(stage, job) == ""
+
+
+async def test_a_job_in_progress_waits_where_time_stands_still():
+    stage = Stage(workers_max=1)
+    job = stage.submit()
+    await stage.take_one()
+    frozen = "the clock is frozen, and 'executionTimeout' is due in 600000 ms: advance it"
+    assert told(stage, job) == frozen
+    stage.clock.set_mode("scaled:0.001")
     assert told(stage, job) == ""
 
 

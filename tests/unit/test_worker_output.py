@@ -7,6 +7,7 @@ import pytest
 
 from emulator.clock.clock import VirtualClock
 from emulator.core.events import WorkerLine, WorkerWrote
+from emulator.history.event_feed import EventFeed
 from emulator.history.worker_logs import WorkerLogs
 from emulator.workers import worker_output
 from emulator.workers.worker_output import WorkerOutput
@@ -85,7 +86,8 @@ def test_the_last_lines_are_kept_to_explain_the_end_with(now):
 
 
 def logs_with(*lines):
-    logs = WorkerLogs(VirtualClock())
+    clock = VirtualClock()
+    logs = WorkerLogs(clock, EventFeed(clock))
     for worker_id, job_id, text in lines:
         logs.add(WorkerWrote("ep", worker_id, job_id, WorkerLine(text, "stdout"), 0))
     return logs

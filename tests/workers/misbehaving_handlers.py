@@ -52,6 +52,8 @@ def has_children(path):
         path,
         subprocess.Popen(["sleep", "1000"]).pid,
         subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
+        # By no mark of its environment either.
+        subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True, env={}).pid,
     )
     time.sleep(1000)
 

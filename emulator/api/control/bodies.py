@@ -46,6 +46,25 @@ class NotReady(_Control):
     reasons: list[str]
 
 
+class StoredObject(_Control):
+    """An object in the S3 store; its size in bytes."""
+
+    bucket: str
+    key: str
+    size: int
+    content_type: str
+    last_modified: str
+
+
+class StoreView(_Control):
+    """The S3 store, and what is in it."""
+
+    endpoint_url: str
+    bucket: str
+    pid: int | None
+    objects: list[StoredObject]
+
+
 class TimerView(_Control):
     """A timer: when, what it is for, and the id of the job or worker that it is about."""
 
@@ -122,6 +141,17 @@ class WorkerView(_Control):
     crashes: int
     since_ms: int
     process_id: int | None
+    #: Why it is given no jobs, though it may ask; null while it is.
+    paused: str | None
+    #: Of its process and all that this has started; null where it has none, or nobody asked.
+    memory_bytes: int | None = None
+    cpu_s: float | None = None
+
+
+class WorkerActed(_Control):
+    """The worker as it now stands, or what stands in its place; null when it has gone."""
+
+    worker: WorkerView | None
 
 
 class Workers(_Control):
@@ -164,6 +194,8 @@ class EndpointSettings(_Control):
     scaler_type: ScalerType = ScalerType.QUEUE_DELAY
     scaler_value: int = 4
     cold_start_ms: int = 0
+    #: Null is production's: 10 for /run, 20 for /runsync.
+    result_limit_mib: int | None = None
     flashboot: bool = False
     #: What process workers run in place of a handler: a text, or its words.
     command: str | list[str] = []
@@ -176,6 +208,31 @@ class EndpointSettings(_Control):
     clock: str | None = None
 
 
+class LiveSettings(_Control):
+    """What can be changed while an endpoint runs; what is not given stays."""
+
+    workers_min: Annotated[int, Field(strict=True)] | None = None
+    workers_max: Annotated[int, Field(strict=True)] | None = None
+    idle_timeout_s: float | None = None
+    execution_timeout_ms: Annotated[int, Field(strict=True)] | None = None
+    scaler_type: ScalerType | None = None
+    scaler_value: Annotated[int, Field(strict=True)] | None = None
+
+
+class OfferedInput(_Control):
+    """A job that a file beside the handler describes."""
+
+    name: str
+    file: str
+    input: JsonValue
+
+
+class OfferedInputs(_Control):
+    """The inputs of the files `test_input.json` and `.runpod/tests.json`."""
+
+    inputs: list[OfferedInput]
+
+
 class EndpointView(_Control):
     """An endpoint."""
 
@@ -185,6 +242,10 @@ class EndpointView(_Control):
     worker_kind: WorkerKind
     workers_min: int
     workers_max: int
+    idle_timeout_s: float
+    execution_timeout_ms: int
+    scaler_type: ScalerType
+    scaler_value: int
     clock: str
     own_clock: bool
     #: Why no worker starts, in a sentence; null when one can, as far as is known.
@@ -244,6 +305,8 @@ class JobView(_Control):
     delay_ms: int | None
     execution_ms: int | None
     sync: bool
+    #: The job that it repeats.
+    again_of: str | None
     #: Why it is IN_QUEUE still, in a sentence; null when it is not.
     waiting_for: str | None
     #: That does not end by itself: somebody has to do something.
@@ -257,16 +320,122 @@ class JobsView(_Control):
     total: int
 
 
+class JobBriefView(_Control):
+    """A job in a few words. Times in ms."""
+
+    id: str
+    endpoint: str
+    status: JobStatus
+    sync: bool
+    worker_id: str | None
+    submitted_ms: int
+    queued_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    delay_ms: int | None
+    execution_ms: int | None
+    retries: int
+    again_of: str | None
+    #: In one line.
+    error: str | None
+    #: How the input begins.
+    preview: str
+
+
+class JobBriefs(_Control):
+    """Jobs, newest first."""
+
+    jobs: list[JobBriefView]
+    #: Where the next page begins; null at the end.
+    next: int | None
+    #: How many jobs there are in all, whether asked for or not.
+    total: int
+
+
+class JobFilter(_Control):
+    """Which jobs are wanted: all that is given must be so."""
+
+    endpoint: str | None = None
+    #: One of these states.
+    status: list[JobStatus] = []
+    #: Part of its id.
+    id: str | None = None
+    worker: str | None = None
+    #: Part of the request as it was sent.
+    text: str | None = None
+    #: How many of the newest jobs are skipped, whether they are wanted or not.
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+
+
+class JobPage(JobFilter):
+    """A page of the jobs that are wanted."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class JobExport(JobFilter):
+    """The jobs that are wanted, and how they are to be written."""
+
+    format: Literal["jsonl", "har"] = "jsonl"
+
+
+class PartialOutput(_Control):
+    """A chunk of a job's stream, or its progress."""
+
+    at_ms: int
+    form: Literal["chunk", "progress"]
+    output: JsonValue
+    size: int
+    truncated: bool = False
+
+
+class PartialOutputs(_Control):
+    """What a job has sent before its end, oldest first."""
+
+    outputs: list[PartialOutput]
+
+
+class RunAgain(_Control):
+    """What is to be run in place of the job's own request: a body as /run takes it."""
+
+    request: dict[str, JsonValue] | None = None
+
+
 class JobWait(_Control):
     """For how many real ms to wait."""
 
     timeout_ms: Annotated[int, Field(ge=0, le=_HOUR_MS)] = 30_000
 
 
+class AttemptDrawn(_Control):
+    """From the queue to the end of one attempt; `outcome` is a job's state, or LOST."""
+
+    queued_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    worker_id: str | None
+    cold_from_ms: int | None
+    cold_to_ms: int | None
+    outcome: str | None
+
+
+class MarkDrawn(_Control):
+    """A chunk, progress, a fault, a webhook's attempt or a notice."""
+
+    kind: str
+    at_ms: int
+    from_ms: int | None
+    text: str
+    fault: str | None
+    failed: bool
+
+
 class Timeline(_Control):
-    """What happened to a job."""
+    """What happened to a job: in lines, and as it can be drawn. Times in ms."""
 
     lines: list[str]
+    attempts: list[AttemptDrawn]
+    marks: list[MarkDrawn]
 
 
 class FaultView(_Control):
@@ -289,6 +458,12 @@ class FaultsView(_Control):
     faults: list[FaultView]
 
 
+class Presets(_Control):
+    """Names of presets."""
+
+    presets: list[str]
+
+
 class ReceivedView(_Control):
     """A call that a sink received."""
 
@@ -298,6 +473,20 @@ class ReceivedView(_Control):
     headers: dict[str, str]
     body: JsonValue
     status: int
+
+
+class SinkBrief(_Control):
+    """A webhook receiver, and how often it was called."""
+
+    name: str
+    url: str
+    count: int
+
+
+class SinksView(_Control):
+    """The receivers there are."""
+
+    sinks: list[SinkBrief]
 
 
 class SinkView(_Control):
@@ -347,9 +536,18 @@ class JournalCount(_Control):
 class AttemptView(_Control):
     """One call of a webhook."""
 
+    began_ms: int
     at_ms: int
     status: int | None
     failure: str | None
+    #: How the answer's body begins.
+    answer: str
+
+
+class Redelivery(_Control):
+    """Where a webhook is to be sent once more; without a URL to where it went."""
+
+    url: str | None = None
 
 
 class DeliveryView(_Control):
@@ -365,10 +563,35 @@ class DeliveryView(_Control):
     attempts: list[AttemptView]
 
 
+class DeliveryDetail(DeliveryView):
+    """A webhook's delivery, with what was sent."""
+
+    body: JsonValue
+
+
 class DeliveriesView(_Control):
     """Deliveries, oldest first."""
 
     webhooks: list[DeliveryView]
+
+
+class Charted(_Control):
+    """Figures over time: a value for each of the moments `at_ms`, which end the steps."""
+
+    now_ms: int
+    at_ms: list[int]
+    #: Jobs that ended, by state.
+    ended: dict[str, list[int]]
+    cold_starts: list[int]
+    #: Percentiles in ms, `p70`, `p90` and `p98`.
+    delay_ms: dict[str, list[int | None]]
+    execution_ms: dict[str, list[int | None]]
+    cold_start_ms: dict[str, list[int | None]]
+    #: The most in each state.
+    workers: dict[str, list[int]]
+    #: How many answers of each status webhooks have had in all.
+    webhooks: dict[str, int]
+    totals: dict[str, int]
 
 
 class ControlProblem(_Control):

@@ -11,12 +11,18 @@ from emulator.core.json_text import encode
 from emulator.errors import EmulatorError, EndpointNotFound, JobNotFound
 
 if TYPE_CHECKING:
+    from emulator.api.auth import Access
+    from emulator.api.waits import Waits
     from emulator.clock.clock import Clock
     from emulator.core.config import WorkerKind
     from emulator.core.endpoint import Endpoint
     from emulator.core.job import Job
+    from emulator.core.worker import Worker
+    from emulator.history.event_feed import EventFeed
     from emulator.history.journal import Journal
+    from emulator.history.measures import Measures
     from emulator.history.worker_logs import WorkerLogs
+    from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
     from emulator.scenario.scenario import Scenario
     from emulator.webhooks.deliveries import Webhooks
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 class Controls:
     """What the control API can do to the emulator."""
 
+    #: Who may do what.
+    access: Access
     clock: Clock
     #: Forgets all jobs and restarts the workers; returns per endpoint how many there were.
     reset: Callable[[], Awaitable[dict[str, dict[str, int]]]]
@@ -43,9 +51,16 @@ class Controls:
     process_id: Callable[[str, str], int | None]
     logs: WorkerLogs
     journal: Journal
+    feed: EventFeed
+    #: The figures of each endpoint.
+    measures: Mapping[Endpoint, Measures]
     faults: Faults
     sinks: Sinks
     webhooks: Webhooks
+    #: What clients wait for here.
+    waits: Waits
+    #: The local S3 store; None where none was asked for.
+    store: LocalStore | None
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.
     create_endpoint: Callable[..., Awaitable[Endpoint]]
     remove_endpoint: Callable[[str], Awaitable[None]]
@@ -80,6 +95,16 @@ class Controls:
         :raises ControlError: there is no such endpoint.
         """
         return self.clock if endpoint_id is None else self.endpoint(endpoint_id).clock
+
+    def find_worker(self, worker_id: str) -> tuple[Endpoint, Worker]:
+        """A worker, and its endpoint.
+
+        :raises ControlError: it is unknown, or has gone.
+        """
+        for endpoint in self.endpoints.values():
+            if (worker := endpoint.pool.get(worker_id)) is not None:
+                return endpoint, worker
+        raise ControlError(404, "not_found", f"there is no worker {worker_id!r}", "see /_emulator/workers")
 
     def find_job(self, job_id: str) -> tuple[Endpoint, Job]:
         """A job, and its endpoint.

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from emulator.api.control.bodies import (
@@ -14,6 +14,9 @@ from emulator.api.control.bodies import (
     EndpointSettings,
     EndpointsView,
     EndpointView,
+    LiveSettings,
+    OfferedInput,
+    OfferedInputs,
     StubChange,
     StubsView,
     StubView,
@@ -25,12 +28,16 @@ from emulator.core.config import EndpointConfig
 from emulator.core.json_text import encode
 from emulator.scenario.stub_order import StubOrder
 from emulator.workers.handler import HandlerError
+from emulator.workers.offered_inputs import offered_inputs
 
 if TYPE_CHECKING:
     from emulator.api.control.controls import Controls
     from emulator.core.endpoint import Endpoint
 
 log = logging.getLogger("emulator.api")
+
+#: The settings that say what workers run.
+_CODE = ("handler", "command", "workdir", "python", "worker_env", "worker_args")
 
 
 def add_endpoints(router: APIRouter, controls: Controls) -> None:
@@ -47,9 +54,16 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         return _view(controls, controls.endpoint(endpoint_id))
 
     @router.put("/endpoints/{endpoint_id}")
-    async def create(endpoint_id: str, settings: EndpointSettings) -> EndpointView:
-        """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go."""
+    async def create(endpoint_id: str, settings: EndpointSettings, request: Request) -> EndpointView:
+        """Add an endpoint, or put it in the place of the one with this id; its jobs and workers go.
+
+        What workers run can be set by those alone who may say so (docs/security.md).
+        """
         fields = settings.model_dump(exclude_unset=True)
+        if any(fields.get(name) for name in _CODE) and (
+            refusal := controls.access.code_refusal(dict(request.scope["headers"]))
+        ):
+            raise ControlError(403, "forbidden", refusal, "see docs/security.md")
         clock = fields.pop("clock", None)
         if fields.get("handler") is None and not fields.get("command"):
             fields.pop("worker_kind", None)
@@ -60,6 +74,26 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
             raise ControlError(400, "handler_error", str(error), "see docs/workers.md") from error
         log.info("endpoint %s: %s", endpoint_id, controls.describe_handler(endpoint_id))
         return _view(controls, made)
+
+    @router.patch("/endpoints/{endpoint_id}")
+    async def change(endpoint_id: str, settings: LiveSettings) -> EndpointView:
+        """Change settings while the endpoint runs: for jobs that come, and for all workers."""
+        endpoint = controls.endpoint(endpoint_id)
+        changes = settings.model_dump(exclude_none=True)
+        endpoint.configure(**changes)
+        log.info("endpoint %s: %s", endpoint_id, ", ".join(f"{key} {each}" for key, each in changes.items()))
+        controls.feed.add("endpoint", lambda: {"endpoint": endpoint_id, "changed": list(changes)})
+        return _view(controls, endpoint)
+
+    @router.get("/endpoints/{endpoint_id}/inputs")
+    async def inputs(endpoint_id: str) -> OfferedInputs:
+        """The inputs that files beside the handler hold: `test_input.json`, `.runpod/tests.json`."""
+        return OfferedInputs(
+            inputs=[
+                OfferedInput(name=each.name, file=each.file, input=each.input)
+                for each in offered_inputs(controls.endpoint(endpoint_id).config)
+            ]
+        )
 
     @router.delete("/endpoints/{endpoint_id}")
     async def remove(endpoint_id: str) -> Deleted:
@@ -102,6 +136,10 @@ def _view(controls: Controls, endpoint: Endpoint) -> EndpointView:
         worker_kind=controls.worker_kind(endpoint.id),
         workers_min=config.workers_min,
         workers_max=config.workers_max,
+        idle_timeout_s=config.idle_timeout_s,
+        execution_timeout_ms=config.execution_timeout_ms,
+        scaler_type=config.scaler_type,
+        scaler_value=config.scaler_value,
         clock=endpoint.clock.mode,
         own_clock=endpoint.clock is not controls.clock,
         obstacle=endpoint.pool.starts.obstacle or None,

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from emulator.api.control.bodies import (
     AttemptView,
     Deleted,
     DeliveriesView,
+    DeliveryDetail,
     DeliveryView,
     JournalCount,
     JournalQuery,
     JournalView,
     JournalWait,
+    Redelivery,
 )
 from emulator.api.control.controls import ControlError
-from emulator.api.control.replies import list_of, object_of, reply
+from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.har import har
+from emulator.clock.slices import in_slices
 from emulator.core.json_text import NotJSON, encode
+from emulator.core.request import checked_webhook
 from emulator.history.journal import EntryFilter, EntryKind
+from emulator.masking import masked_body
 from emulator.scenario.matching import checked
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def add_history(router: APIRouter, controls: Controls) -> None:
     ) -> Response:
         """The entries, oldest first, as one document, as JSON lines, or the calls among them as HAR."""
         query = EntryFilter(kind=kind, endpoint_id=endpoint, job_id=job, since=since)
-        return _written(journal.find(query, limit), format)
+        return await _written(await journal.search(query, limit), format)
 
     @router.delete("/journal")
     async def clear(endpoint: str | None = None) -> Deleted:
@@ -69,23 +72,23 @@ def add_history(router: APIRouter, controls: Controls) -> None:
     @router.post("/journal/find", response_model=JournalView)
     async def find(request: JournalQuery) -> Response:
         """The entries that are like `match`, oldest first; of too many the newest `limit`."""
-        return _written(journal.find(_query(request), request.limit), JournalFormat.JSON)
+        return await _written(await journal.search(_query(request), request.limit), JournalFormat.JSON)
 
     @router.post("/journal/count")
     async def count(request: JournalQuery) -> JournalCount:
         """How many entries there are that are like `match`."""
-        return JournalCount(count=len(journal.find(_query(request), request.limit)))
+        return JournalCount(count=len(await journal.search(_query(request), request.limit)))
 
     @router.post("/journal/wait", response_model=JournalView)
-    async def wait(request: JournalWait) -> Response:
+    async def wait(request: JournalWait, client: Request) -> Response:
         """Wait, in real time, until there are `count` such entries; answers with those there are then."""
         query, clock = _query(request), controls.clock
         if request.endpoint is not None:
             clock = controls.clock_of(request.endpoint)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await journal.wait(query, request.count, clock)
-        return _written(journal.find(query, request.limit), JournalFormat.JSON)
+        await controls.waits.until(
+            journal.wait(query, request.count, clock), timeout_ms=request.timeout_ms, receive=client.receive
+        )
+        return await _written(await journal.search(query, request.limit), JournalFormat.JSON)
 
     @router.get("/webhooks")
     async def webhooks(endpoint: str | None = None, job: str | None = None) -> DeliveriesView:
@@ -98,15 +101,29 @@ def add_history(router: APIRouter, controls: Controls) -> None:
             ]
         )
 
-    @router.post("/webhooks/{number}/redeliver")
-    async def redeliver(number: int) -> DeliveryView:
-        """Send a webhook once more, with the body it had."""
-        delivery = controls.webhooks.redeliver(number)
-        if delivery is None:
+    def find_delivery(number: int) -> Delivery:
+        if (delivery := controls.webhooks.get(number)) is None:
             raise ControlError(
                 404, "not_found", f"there is no webhook delivery {number}", "see /_emulator/webhooks"
             )
-        return _delivery_view(delivery)
+        return delivery
+
+    @router.get("/webhooks/{number}", response_model=DeliveryDetail)
+    async def webhook(number: int) -> Response:
+        """One delivery, with the body that was sent."""
+        delivery = find_delivery(number)
+        return reply(
+            object_of(
+                _delivery_view(delivery).model_dump(mode="json"),
+                body=json_of(lambda: masked_body(delivery.body)),
+            )
+        )
+
+    @router.post("/webhooks/{number}/redeliver")
+    async def redeliver(number: int, request: Redelivery | None = None) -> DeliveryView:
+        """Send a webhook once more, with the body it had, to where it went or to another URL."""
+        url = None if request is None or request.url is None else checked_webhook(request.url)
+        return _delivery_view(controls.webhooks.redeliver(find_delivery(number), url))
 
 
 def _query(request: JournalQuery) -> EntryFilter:
@@ -119,15 +136,17 @@ def _query(request: JournalQuery) -> EntryFilter:
     )
 
 
-def _written(entries: list[Entry], written_as: JournalFormat) -> Response:
+async def _written(entries: list[Entry], written_as: JournalFormat) -> Response:
+    """The entries as text, which takes a while: thousands of them, of up to 8 MiB for each kind."""
     match written_as:
         case JournalFormat.JSONL:
-            lines = b"".join(_text_of(entry) + b"\n" for entry in entries)
-            return Response(lines, media_type="application/jsonl")
+            lines = [_text_of(entry) + b"\n" async for entry in in_slices(entries)]
+            return Response(b"".join(lines), media_type="application/jsonl")
         case JournalFormat.HAR:
-            return reply(encode(har(entries)))
+            return reply(await har(entries))
         case _:
-            return reply(object_of({}, entries=list_of(map(_text_of, entries))))
+            texts = [_text_of(entry) async for entry in in_slices(entries)]
+            return reply(object_of({}, entries=list_of(texts)))
 
 
 def _text_of(entry: Entry) -> bytes:
@@ -147,7 +166,13 @@ def _delivery_view(delivery: Delivery) -> DeliveryView:
         delivered=delivery.delivered,
         over=delivery.over,
         attempts=[
-            AttemptView(at_ms=each.at_ms, status=each.status, failure=each.failure)
+            AttemptView(
+                began_ms=each.began_ms,
+                at_ms=each.at_ms,
+                status=each.status,
+                failure=each.failure,
+                answer=each.answer,
+            )
             for each in delivery.attempts
         ],
     )

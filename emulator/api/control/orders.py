@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
-from emulator.api.control.bodies import CountWait, Deleted, FaultsView, FaultView, SinkView
+from emulator.api.control.bodies import (
+    CountWait,
+    Deleted,
+    FaultsView,
+    FaultView,
+    Presets,
+    SinkBrief,
+    SinksView,
+    SinkView,
+)
 from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.core.json_text import encode
 from emulator.scenario.fault_order import FaultOrder
+from emulator.scenario.faults import PRESETS
 from emulator.webhooks.answer_order import SinkAnswers
 
 if TYPE_CHECKING:
@@ -47,6 +57,11 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         log.info("fault %r ordered: %s", ordered.id, {ordered.effect: ordered.value})
         return reply(encode(ordered.as_json()))
 
+    @router.get("/faults/presets")
+    async def presets() -> Presets:
+        """The names of the presets: rules that belong together."""
+        return Presets(presets=list(PRESETS))
+
     @router.post("/faults/presets/{name}", response_model=FaultsView)
     async def order_preset(name: str, endpoint: str | None = None) -> Response:
         """Put the rules of a preset in force, for one endpoint or for all."""
@@ -70,13 +85,33 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
 
     @router.api_route("/sink/{name}", methods=_ANY_METHOD, include_in_schema=False)
     async def receive(name: str, request: Request) -> Response:
+        if controls.access.checks_keys and name not in controls.sinks:
+            # Who has no key makes none.
+            raise ControlError(404, "not_found", f"there is no sink {name[:100]!r}", "see /_emulator/docs")
         sink, body = controls.sinks[name], b""
-        async for part in request.stream():
-            body += part[: _BODY_MAX - len(body)]
+        try:
+            async for part in request.stream():
+                body += part[: _BODY_MAX - len(body)]
+        except ClientDisconnect:
+            # It has not been called, then; nobody reads this.
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
         answer = sink.receive(controls.clock.now_ms(), request.method, dict(request.headers), body)
         if answer.delay_ms:
-            await controls.clock.sleep(answer.delay_ms, "sink's delay")
-        return Response(answer.body, answer.status)
+            delay = controls.clock.sleep(answer.delay_ms, "sink's delay")
+            await controls.waits.until(delay, receive=request.receive)
+        # HTTP allows these no body, and a server that is to send one fails.
+        bodiless = answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+        return Response("" if bodiless else answer.body, answer.status)
+
+    @router.get("/sinks")
+    async def sinks() -> SinksView:
+        """The sinks there are; each is there as soon as it is called."""
+        base = f"{controls.url() or ''}/_emulator/sink/"
+        return SinksView(
+            sinks=[
+                SinkBrief(name=each.name, url=base + each.name, count=each.count) for each in controls.sinks
+            ]
+        )
 
     @router.get("/sinks/{name}", response_model=SinkView)
     async def sink(name: str) -> Response:
@@ -93,12 +128,14 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         return _sink_reply(controls, name)
 
     @router.post("/sinks/{name}/wait", response_model=SinkView)
-    async def wait(name: str, request: CountWait, endpoint: str | None = None) -> Response:
+    async def wait(name: str, request: CountWait, client: Request, endpoint: str | None = None) -> Response:
         """Wait, in real time, until a sink has been called so often; answers with what there is then."""
         clock = controls.clock_of(endpoint)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                await controls.sinks[name].wait(request.count, clock)
+        await controls.waits.until(
+            controls.sinks[name].wait(request.count, clock),
+            timeout_ms=request.timeout_ms,
+            receive=client.receive,
+        )
         return _sink_reply(controls, name)
 
     @router.delete("/sinks/{name}")

@@ -14,6 +14,8 @@ from emulator.core.job_error import explained
 from emulator.errors import ClockError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.api.control.controls import Controls
     from emulator.clock.clock import Clock
     from emulator.core.job import Job, JobStatus
@@ -27,6 +29,17 @@ _TIMERS_SHOWN = 1000
 def add_time(router: APIRouter, controls: Controls) -> None:
     """`/clock`: what it is, and moving it. With `?endpoint=ID` the clock of that endpoint."""
 
+    def tell(endpoint_id: str | None, clock: Clock) -> None:
+        told = {"endpoint": endpoint_id, "mode": clock.mode, "rate": clock.rate, "now_ms": clock.now_ms()}
+        controls.feed.add("clock", lambda: told)
+
+    def changed(endpoint_id: str | None, change: Callable[[Clock], None]) -> ClockState:
+        clock = controls.clock_of(endpoint_id)
+        change(clock)
+        log.info("clock: %s", clock.mode)
+        tell(endpoint_id, clock)
+        return _state(clock)
+
     @router.get("/clock")
     async def read_clock(endpoint: str | None = None) -> ClockState:
         """The emulated time, and what it will bring."""
@@ -35,20 +48,17 @@ def add_time(router: APIRouter, controls: Controls) -> None:
     @router.put("/clock")
     async def set_mode(request: ClockMode, endpoint: str | None = None) -> ClockState:
         """Have time run as real, frozen, auto or scaled:N."""
-        return _changed(controls.clock_of(endpoint), request.mode)
+        return changed(endpoint, lambda clock: clock.set_mode(request.mode))
 
     @router.post("/clock/freeze")
     async def freeze(endpoint: str | None = None) -> ClockState:
         """Stop time; only `advance` moves it from here."""
-        return _changed(controls.clock_of(endpoint), "frozen")
+        return changed(endpoint, lambda clock: clock.freeze())
 
     @router.post("/clock/resume")
     async def resume(endpoint: str | None = None) -> ClockState:
         """Let time run again, as it did when the clock was made."""
-        clock = controls.clock_of(endpoint)
-        clock.resume()
-        log.info("clock resumed: %s", clock.mode)
-        return _state(clock)
+        return changed(endpoint, lambda clock: clock.resume())
 
     @router.post("/clock/advance")
     async def advance(request: Advance, endpoint: str | None = None) -> Advanced:
@@ -66,6 +76,7 @@ def add_time(router: APIRouter, controls: Controls) -> None:
             moving = clock.advance_to_next() if request.by_ms is None else clock.advance(request.by_ms)
         before_ms = clock.now_ms()
         fired = await moving
+        tell(endpoint, clock)
         log.info("clock advanced by %d ms: %d timers fired", clock.now_ms() - before_ms, len(fired))
         return Advanced(
             **_state(clock).model_dump(),
@@ -86,12 +97,6 @@ def _has_become(job: Job, wanted: JobStatus) -> bool:
         error = f" ({explained(job.error)[0]})" if job.error else ""
         raise ClockError(f"job {job.id} is to be {wanted}: it has ended, {job.status}{error}")
     return job.status is wanted
-
-
-def _changed(clock: Clock, mode: str) -> ClockState:
-    clock.set_mode(mode)
-    log.info("clock: %s", clock.mode)
-    return _state(clock)
 
 
 def _state(clock: Clock) -> ClockState:

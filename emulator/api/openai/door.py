@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.api.exchange import WAIT_MAX_MS, Call, ClientGone, Reply, StreamedReply
 from emulator.api.openai.errors import failure_of, openai_error, reported_error
 from emulator.api.openai.event_text import KEEP_ALIVE, EventText
+from emulator.api.waiting import wait_for_end
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest, parse_object
@@ -69,10 +70,14 @@ def _request(route: str, body: bytes, endpoint: Endpoint) -> JobRequest:
 
 
 async def _whole(endpoint: Endpoint, job: Job) -> Reply:
-    await endpoint.wait(job, NO_WORKER_MS)
+    hint = await wait_for_end(endpoint, job, NO_WORKER_MS)
     if _not_taken(job):
         return _no_worker(endpoint, job)
-    await endpoint.wait(job, None)
+    while not hint and not job.terminal:
+        hint = await wait_for_end(endpoint, job, NO_WORKER_MS)
+    if hint:
+        abandon(endpoint, job)
+        return openai_error(503, f"job {job.id} does not end: {hint}")
     if job.status is not JobStatus.COMPLETED:
         return failure_of(job)
     return _body_of(job)
@@ -159,4 +164,5 @@ def _not_taken(job: Job) -> bool:
 def _no_worker(endpoint: Endpoint, job: Job) -> Reply:
     why = why_waiting(endpoint, job)
     abandon(endpoint, job)
-    return openai_error(503, f"no worker has taken the request within {NO_WORKER_MS // 1000} s: {why}")
+    waited_s = (endpoint.clock.now_ms() - job.submitted_ms) / 1000
+    return openai_error(503, f"no worker has taken the request within {waited_s:.0f} s: {why}")

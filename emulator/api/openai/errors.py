@@ -64,7 +64,7 @@ def openai_error(
         status, ("server_error" if status >= 500 else "invalid_request_error", None)
     )
     error = {"message": message, "type": kind or usual_kind, "param": None, "code": code or usual_code}
-    return Reply(status, encode({"error": error}), headers)
+    return Reply(status, encode({"error": error}), headers, reason=message)
 
 
 def in_openai_form(reply: Reply) -> Reply:
@@ -95,7 +95,7 @@ def reported_error(value: Any) -> Reply | None:
     status = _status_of(error)
     kind, code = _WORDS.get(status, ("server_error", None))
     filled = {"message": "the worker gave no message", "type": kind, "param": None, "code": code} | error
-    return Reply(status, encode({"error": filled}))
+    return Reply(status, encode({"error": filled}), reason=str(filled["message"]))
 
 
 def failure_of(job: Job) -> Reply:

@@ -1,0 +1,184 @@
+// What the page knows, kept current by the events. Tabs are told of changes at most once per frame.
+
+import { get } from "./api.js";
+
+/**
+ * @typedef {object} Brief a job in a few words, as /_emulator/jobs/list has it
+ * @property {string} id
+ * @property {string} endpoint
+ * @property {string} status
+ * @property {boolean} sync
+ * @property {string | null} worker_id
+ * @property {number} submitted_ms
+ * @property {number | null} started_ms
+ * @property {number | null} ended_ms
+ * @property {number | null} delay_ms
+ * @property {number | null} execution_ms
+ * @property {number} retries
+ * @property {string | null} again_of
+ * @property {string | null} error
+ * @property {string} preview
+ */
+
+const PAGE = 1_000;
+/** Of log lines and notes, the newest. */
+const LINES = 5_000;
+
+export class Store {
+  constructor() {
+    /** @type {any[]} */
+    this.endpoints = [];
+    /** @type {any[]} */
+    this.workers = [];
+    /** @type {Record<string, string>} */
+    this.obstacles = {};
+    /** @type {Map<string, Brief>} */
+    this.jobs = new Map();
+    /** Oldest first. @type {string[]} */
+    this.order = [];
+    /** Where the jobs begin that have not been loaded; null when all are. @type {number | null} */
+    this.older = null;
+    /** @type {any[]} */
+    this.lines = [];
+    /** @type {any} */
+    this.clock = null;
+    this.connected = false;
+    /** Counts up with each change of a kind. @type {Record<string, number>} */
+    this.versions = {};
+    /** @type {Set<(changed: Set<string>) => void>} */
+    this._told = new Set();
+    /** @type {Set<string>} */
+    this._changed = new Set();
+    /** @type {Map<string, any>} */
+    this._refreshes = new Map();
+    /** @type {Set<(kind: string, data: any) => void>} */
+    this.listeners = new Set();
+  }
+
+  /** @param {(changed: Set<string>) => void} tell @returns {() => void} that ends it */
+  subscribe(tell) {
+    this._told.add(tell);
+    return () => this._told.delete(tell);
+  }
+
+  /** @param {string} topic */
+  changed(topic) {
+    this.versions[topic] = (this.versions[topic] ?? 0) + 1;
+    if (!this._changed.size) requestAnimationFrame(() => this._tell());
+    this._changed.add(topic);
+  }
+
+  _tell() {
+    const changed = this._changed;
+    this._changed = new Set();
+    for (const tell of this._told) tell(changed);
+  }
+
+  /** Everything anew: at the beginning, and when events were missed. */
+  async load() {
+    const [endpoints, page, logs] = await Promise.all([
+      get("/endpoints"), get(`/jobs/list?limit=${PAGE}`), get("/logs?limit=2000"),
+      this.loadWorkers(), this.loadClock(),
+    ]);
+    this.endpoints = endpoints.endpoints;
+    this.jobs = new Map();
+    this.order = [];
+    this._addOlder(page);
+    this.lines = logs.lines;
+    for (const topic of ["endpoints", "jobs", "logs", "all"]) this.changed(topic);
+  }
+
+  async loadOlder() {
+    if (this.older === null) return;
+    const offset = this.older;
+    this.older = null;
+    this._addOlder(await get(`/jobs/list?limit=${10 * PAGE}&offset=${offset}`));
+    this.changed("jobs");
+  }
+
+  /** @param {{jobs: Brief[], next: number | null}} page */
+  _addOlder(page) {
+    const fresh = page.jobs.filter((job) => !this.jobs.has(job.id)).reverse();
+    for (const job of fresh) this.jobs.set(job.id, job);
+    this.order = [...fresh.map((job) => job.id), ...this.order];
+    this.older = page.next;
+  }
+
+  async loadWorkers() {
+    const { workers, obstacles } = await get("/workers");
+    this.workers = workers;
+    this.obstacles = obstacles;
+    this.changed("workers");
+  }
+
+  async loadEndpoints() {
+    this.endpoints = (await get("/endpoints")).endpoints;
+    this.changed("endpoints");
+  }
+
+  async loadClock() {
+    this.clock = { ...(await get("/clock")), read_at: performance.now() };
+    this.changed("clock");
+  }
+
+  /** The emulated time now. */
+  now() {
+    const clock = this.clock;
+    return clock ? clock.now_ms + (performance.now() - clock.read_at) * clock.rate : Date.now();
+  }
+
+  /** @param {import("./events.js").Told[]} events */
+  apply(events) {
+    for (const { kind, data } of events) {
+      switch (kind) {
+        case "hello":
+          if (!data.resumed || data.missed) this.refresh("all", () => this.load(), 0);
+          break;
+        case "missed":
+        case "reset":
+          this.refresh("all", () => this.load(), 0);
+          break;
+        case "job":
+          if (data.job) this._applyJob(data.job);
+          this.refresh("endpoints", () => this.loadEndpoints());
+          this.refresh("workers", () => this.loadWorkers());
+          break;
+        case "pool":
+          this.refresh("workers", () => this.loadWorkers());
+          this.refresh("endpoints", () => this.loadEndpoints());
+          break;
+        case "endpoint":
+          this.refresh("endpoints", () => this.loadEndpoints());
+          break;
+        case "log":
+          this.lines.push(data);
+          if (this.lines.length > LINES * 1.2) this.lines.splice(0, this.lines.length - LINES);
+          this.changed("logs");
+          break;
+        case "clock":
+          this.refresh("clock", () => this.loadClock());
+          break;
+      }
+      for (const tell of this.listeners) tell(kind, data);
+    }
+  }
+
+  /** @param {Brief} job */
+  _applyJob(job) {
+    if (!this.jobs.has(job.id)) this.order.push(job.id);
+    this.jobs.set(job.id, job);
+    this.changed("jobs");
+  }
+
+  /**
+   * Ask for something soon, once for all the events that come until then.
+   * @param {string} what @param {() => Promise<unknown>} ask @param {number} [after_ms]
+   */
+  refresh(what, ask, after_ms = 250) {
+    if (this._refreshes.has(what)) return;
+    this._refreshes.set(what, setTimeout(() => {
+      this._refreshes.delete(what);
+      ask().catch(() => {});
+    }, after_ms));
+  }
+}

@@ -1,0 +1,175 @@
+"""Plants small faults in a copy of the product, one at a time, and says which of them no test notices.
+
+    python -m tests.mutants [--count 60] [--seed 1] [--in core workers webhooks api]
+
+A comparison is turned, a condition negated, a truth value changed, a loop left out, a call dropped. The
+faults are from cosmic-ray, but for the last. Each is tried against the unit tests, then the others named
+here; a test that fails, or hangs, has noticed it. What is left is for a person to judge: some change
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Example, Operator
+from cosmic_ray.plugins import get_operator
+from parso.python.tree import Keyword
+
+ROOT = Path(__file__).parents[1]
+STAGES = (["tests/unit"], ["tests/api", "tests/fixtures", "tests/security"])
+#: A run that takes so much longer than without a fault hangs.
+SLOWER = 4
+#: In the copy: a hang is noticed sooner.
+PATIENCE_S = 60
+#: With a fault in it this might kill any process of the machine.
+NEVER = ("guard.py",)
+TURNED = ("Eq_NotEq", "NotEq_Eq", "Lt_LtE", "LtE_Lt", "Gt_GtE", "GtE_Gt", "Is_IsNot", "IsNot_Is")
+KINDS = (
+    *(f"core/ReplaceComparisonOperator_{turned}" for turned in TURNED),
+    "core/AddNot",
+    "core/ReplaceAndWithOr",
+    "core/ReplaceOrWithAnd",
+    "core/ReplaceTrueWithFalse",
+    "core/ReplaceFalseWithTrue",
+    "core/ReplaceContinueWithBreak",
+    "core/ZeroIterationForLoop",
+)
+
+
+class DropCall(Operator):
+    """Drops a call whose result nobody uses."""
+
+    def mutation_positions(self, node: Any) -> Any:
+        if node.type == "simple_stmt" and node.children[0].type in ("atom_expr", "power"):
+            call = node.children[0]
+            if call.children[-1].type == "trailer" and call.children[-1].children[0] == "(":
+                yield call.start_pos, call.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        call = node.children[0]
+        node.children[0] = Keyword("pass", call.start_pos, call.get_first_leaf().prefix)
+        node.children[0].parent = node
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        return (Example("f()\n", "pass\n"),)
+
+
+class Fault(NamedTuple):
+    module: Path
+    operator: Operator
+    occurrence: int
+    line: int
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--count", type=int, default=60)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--in", nargs="+", default=["core", "workers", "webhooks", "api"], dest="rooms")
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as made:
+        copy = Path(made)
+        copy_tree(copy)
+        faults = [fault for room in given.rooms for fault in faults_in(copy / "emulator" / room)]
+        random.Random(given.seed).shuffle(faults)
+        print(f"{len(faults)} faults can be planted; {given.count} are tried", flush=True)
+        took_s = [clean_run(copy, stage) for stage in STAGES]
+        unnoticed = [fault for fault in faults[: given.count] if not is_noticed(copy, fault, took_s)]
+    tried = min(given.count, len(faults))
+    print(f"{tried - len(unnoticed)} of {tried} were noticed", flush=True)
+
+
+def copy_tree(copy: Path) -> None:
+    """What git knows, as it stands."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    (copy / "tests/limits.py").write_text(f"PATIENCE_S = {PATIENCE_S}\n")
+
+
+def faults_in(room: Path) -> list[Fault]:
+    return [
+        Fault(module, operator, occurrence, line)
+        for module in sorted(room.rglob("*.py"))
+        if module.name not in NEVER
+        for operator in (DropCall(), *(get_operator(kind)() for kind in KINDS))
+        for occurrence, line in enumerate(lines_for(module, operator))
+        if is_worth_it(module.read_text().splitlines()[line - 1])
+    ]
+
+
+def lines_for(module: Path, operator: Operator) -> list[int]:
+    """Where an operator finds something to change, in its own order."""
+    nodes = ast_nodes(get_ast(module.read_text()))
+    return [start[0] for node in nodes for start, _ in operator.mutation_positions(node)]
+
+
+def is_worth_it(line: str) -> bool:
+    return not any(part in line for part in ("TYPE_CHECKING", "log.", "assert ", "__main__"))
+
+
+def clean_run(copy: Path, stage: list[str]) -> float:
+    began_s = time.monotonic()
+    if not passes(copy, stage, 1800):
+        print((copy / "told.txt").read_text()[-3000:])
+        sys.exit(f"{' '.join(stage)} fails without a fault: nothing can be said")
+    return time.monotonic() - began_s
+
+
+def is_noticed(copy: Path, fault: Fault, took_s: list[float]) -> bool:
+    before = fault.module.read_text()
+    after = mutate_code(before, fault.operator, fault.occurrence)
+    if after is None:
+        return True
+    fault.module.write_text(after)
+    noticed = not all(
+        passes(copy, stage, 60 + SLOWER * took) for stage, took in zip(STAGES, took_s, strict=True)
+    )
+    fault.module.write_text(before)
+    place = f"{fault.module.relative_to(copy)}:{fault.line} {type(fault.operator).__name__}"
+    print(f"{'noticed  ' if noticed else 'UNNOTICED'} {place}", flush=True)
+    if not noticed:
+        changed = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
+        print("\n".join(list(changed)[2:]), flush=True)
+    return noticed
+
+
+def passes(copy: Path, tests: list[str], patience_s: float) -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider", *tests]
+    variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    told = (copy / "told.txt").open("wb")
+    process = subprocess.Popen(
+        command, cwd=copy, env=variables, stdout=told, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        return process.wait(patience_s) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        told.close()
+
+
+if __name__ == "__main__":
+    main()
