@@ -5,15 +5,14 @@ What an external worker does here over HTTP, one in this process does by calling
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.core.bounds import STRANGERS_MAX
+from emulator.core.chunks import CHUNK_MAX_BYTES, is_text, pieces_of
 from emulator.core.job import JobStatus
-from emulator.core.json_text import encode
 from emulator.core.result import MIB
 from emulator.core.worker import LoggedError, WorkerState
 from emulator.errors import WorkerGone
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from emulator.core.result import JobResult, ResultLimit
     from emulator.core.worker import Worker
 
-#: wire.md 4: larger string chunks are split.
-CHUNK_MAX_BYTES = 1_000_000
 #: How long a job may be on its way to a worker whose heartbeats do not name it yet. With production's ten
 #: seconds from one to the next, the two that must miss it take as long.
 _DELIVERY_PATIENCE_MS = 10_000
@@ -101,7 +98,7 @@ class Gateway:
         job = self._held(worker_id, job_id, "chunk")
         if job is None:
             return False
-        if len(chunk_json) > CHUNK_MAX_BYTES and not _is_text(chunk_json):
+        if len(chunk_json) > CHUNK_MAX_BYTES and not is_text(chunk_json):
             self._life.advise(
                 "a chunk of its stream is above 1 MB: production splits strings alone, and refuses a chunk"
                 " of another type that is so large; yield smaller ones",
@@ -113,7 +110,7 @@ class Gateway:
             told = f"a chunk of its stream is dropped, and its worker answered 400: {limit.whose}"
             self._life.notice("warning", told, job, worker_id)
             return True
-        for piece in _pieces(chunk_json):
+        for piece in pieces_of(chunk_json):
             self._life.add_chunk(job, piece)
         return True
 
@@ -371,19 +368,3 @@ class Gateway:
             # It waits for us, and will be expected again when it has been answered.
             return
         self._life.lose_worker(worker, "its heartbeats have stopped")
-
-
-def _is_text(chunk_json: bytes) -> bool:
-    return chunk_json.startswith(b'"')
-
-
-def _pieces(chunk_json: bytes) -> Iterator[bytes]:
-    """The chunk, or if it is a string too large for one, its parts (wire.md 4)."""
-    if len(chunk_json) <= CHUNK_MAX_BYTES or not _is_text(chunk_json):
-        yield chunk_json
-        return
-    text: str = json.loads(chunk_json)
-    # A character is at most four bytes in UTF-8, six when it has to be escaped.
-    step = CHUNK_MAX_BYTES // 6
-    for start in range(0, len(text), step):
-        yield encode(text[start : start + step], "chunk")

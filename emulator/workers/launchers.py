@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
-from emulator.workers.command import WorkerCommand, WorkerEnvironment
+from emulator.workers.command import WorkerCommand
+from emulator.workers.environment import WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.imported_files import imported_files

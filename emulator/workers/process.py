@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.events import WorkerLine
     from emulator.core.gateway import Gateway
-    from emulator.workers.command import WorkerCommand, WorkerEnvironment
+    from emulator.workers.command import WorkerCommand
+    from emulator.workers.environment import WorkerEnvironment
     from emulator.workers.guard import Guard
 
 #: Real seconds from SIGTERM to SIGKILL for a worker that has nothing to do, and for one that does not let go.
