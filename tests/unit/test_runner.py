@@ -36,3 +36,4 @@ def test_a_connection_that_was_closed_meanwhile_costs_no_pause(forgetful, monkey
     assert connection.call("POST", forgetful, b"{}") == (200, b"{}")
     assert connection.call("POST", forgetful, b"{}") == (200, b"{}")
     assert pauses == []
+    connection._http.close()
