@@ -250,7 +250,7 @@ class WorkerPool:
         worker.replaces = []
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
         if worker.state is WorkerState.INITIALIZING:
-            # A start takes real time, whatever the clock: one that fails is tried once in a real second at most.
+            # A start takes real time, whatever the clock: it is tried once in a real second at most.
             delay_ms = max(delay_ms, round(1000 * self._clock.rate))
         worker.crashes += 1
         self._forget_work(worker)
