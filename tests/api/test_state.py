@@ -1,4 +1,4 @@
-"""State that outlives the process: what could be asked before its end can be asked after it (docs/state.md)."""
+"""State that outlives the process: what could be asked before its end can be asked after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve --state`: what is there again after the process was killed, and what the command says of the file."""
+"""`serve --state`: what is there again after a kill, and what the command says of the file."""
 
 from __future__ import annotations
 
