@@ -288,6 +288,12 @@ class Gateway:
                     " place, as a second worker with this URL would be taken for the same one",
                 )
 
+    def expect_back(self) -> None:
+        """Workers that came by themselves to an earlier process are lost if they do not show themselves."""
+        for worker in self._pool:
+            if worker.external:
+                self._expect_another(worker)
+
     @contextmanager
     def contact(self, worker_id: str, *, by_ping: bool = False) -> Iterator[None]:
         """A worker that came by itself is alive while the body runs, and is missed some time after it.
