@@ -18,6 +18,7 @@ from emulator.api.control.body_limit import BODY_MAX_MIB, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
+from emulator.api.durability import Durability
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
 from emulator.api.openai.errors import is_openai_path, openai_error
@@ -74,6 +75,7 @@ class EmulatorApp(FastAPI):
         self._access = access
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
+        self._durability = Durability(controls.state)
         self._described: dict[str, Any] | None = None
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
@@ -116,6 +118,7 @@ class EmulatorApp(FastAPI):
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
+            send = self._durability.of_control(scope["method"], send)
             await self._serve_control(_as_json(scope), headers, receive, self._with_headers(send))
 
     async def _serve_control(

@@ -283,6 +283,12 @@ class Gateway:
                 raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
 
+    def expect_back(self) -> None:
+        """Workers that came by themselves to an earlier process are lost if they do not show themselves."""
+        for worker in self._pool:
+            if worker.external:
+                self._expect_another(worker)
+
     @contextmanager
     def contact(self, worker_id: str) -> Iterator[None]:
         """A worker that came by itself is alive while the body runs, and is missed some time after it."""
