@@ -283,6 +283,7 @@ class Emulator:
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
                 url=lambda: self._url,
+                is_open=lambda: not (self._guard.loopback_only or self._access.checks_keys),
             ),
             lifespan=self._lifespan,
         )

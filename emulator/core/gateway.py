@@ -243,6 +243,11 @@ class Gateway:
         worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
         return worker is not None and worker.state is not WorkerState.INITIALIZING
 
+    def is_starting(self, worker_id: str) -> bool:
+        """Whether the worker has not asked for a job yet; one that was let go meanwhile is not waited for."""
+        worker = self._pool.get(worker_id)
+        return worker is not None and worker.state is WorkerState.INITIALIZING
+
     def takes_of_idle(self, worker_id: str) -> int | None:
         """How often a worker that waits for nothing, though it holds no job, has asked for one.
 
