@@ -1,5 +1,6 @@
 # Sets up what it needs by itself: Python 3.11 or newer, and for the tests of the JavaScript SDK Node.js.
-# The packages go to .venv and to the node_modules of two folders, other versions of the SDK to .venv-sdks; nowhere else.
+# The packages go to .venv and to the node_modules of two folders, other versions of the SDK to .venv-sdks,
+# the lowest of other packages to .venv-lowest; nowhere else.
 
 PYTHON = python3
 HANDLER = handlers/echo.py
@@ -16,7 +17,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-long test-repeat mutants lint console bench conformance clean
+.PHONY: help run test test-long test-lowest test-repeat mutants lint console bench conformance clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +31,9 @@ test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make t
 # Each file starts all its jobs at once and then sleeps, so all files are run at once.
 test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minutes: what is slow, in real time
 	$(BIN)/python -m pytest -n $(words $(wildcard tests/long/test_*.py)) --dist loadfile tests/long $(ARGS)
+
+test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/repeat.sh $(N) $(BUSY)
@@ -57,7 +61,7 @@ conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, 
 	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
 
 clean: ## remove all that was made here, the installed packages too
-	rm -rf .venv .venv-sdks $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sdks .venv-lowest $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -71,6 +75,14 @@ clean: ## remove all that was made here, the installed packages too
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv-lowest/installed: pyproject.toml tests/lowest.py
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip -qq --disable-pip-version-check install --editable '.[test]' packaging
+	.venv-lowest/bin/python -m tests.lowest > .venv-lowest/lowest.txt
+	# In a second step: of what the tests need beside it, pip only says that it would like newer ones.
+	.venv-lowest/bin/python -m pip -qq --disable-pip-version-check install -r .venv-lowest/lowest.txt
+	@touch $@
 
 .venv/installed-bench: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev,bench]'

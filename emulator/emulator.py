@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Change, Event
     from emulator.ledger.database import Sync
+    from emulator.serving.tls import ServedTLS
     from emulator.workers.project import Project
 
 #: The endpoint that is there when none is asked for.
@@ -163,6 +165,8 @@ class Emulator:
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
         self._url: str | None = None
+        #: Where it serves HTTPS, if it does.
+        self.tls: ServedTLS | None = None
 
     # Its parts
 
@@ -456,24 +460,40 @@ class Emulator:
     ) -> None:
         await self.stop()
 
-    def serve(self, host: str = "127.0.0.1", port: int = 0) -> Serving:
+    def serve(self, host: str = "127.0.0.1", port: int = 0, *, tls_port: int | None = None) -> Serving:
         """Serve over HTTP while a `with` block runs; port 0 is any that is free.
 
         `async with` gives the URL, in the loop in which the emulator was started. A plain `with` starts it
         too, in a thread of its own, and gives an `EmulatorClient`: for plain tests and scripts.
 
-        :raises ConfigError: the address cannot be bound.
+        :param tls_port: where it serves HTTPS beside it, for `api.runpod.ai` too; `tls` then says how it is
+            reached. It needs the extra `tls`.
+        :raises ConfigError: the address cannot be bound, or there is no certificate to be had.
         """
-        return Serving(self, lambda: self._serve(host, port), self._access.any_key, self._code_token)
+        return Serving(
+            self, lambda: self._serve(host, port, tls_port), self._access.any_key, self._code_token
+        )
 
     @asynccontextmanager
-    async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
+    async def _serve(self, host: str, port: int, tls_port: int | None) -> AsyncIterator[str]:
         from emulator.serving.server import HTTPServer, listen, url_of
 
         listener = listen(host, port)
         self._guard.loopback_only = is_loopback(host)
-        server = HTTPServer(self.app, listener)
-        await server.start()
+        servers = [HTTPServer(self.app, listener)]
+        if tls_port is not None:
+            from emulator.serving.tls import LocalAuthority, ServedTLS
+
+            try:
+                authority = await asyncio.to_thread(LocalAuthority)
+                secure = listen(host, tls_port, option="--tls-port")
+            except ConfigError:
+                listener.close()
+                raise
+            servers.append(HTTPServer(self.app, secure, authority.context()))
+            self.tls = ServedTLS(url_of(secure, "https"), authority.certificate, authority.bundle)
+        for server in servers:
+            await server.start()
         self._url = url_of(listener)
         self._obstacles = []
         if self._state is not None:
@@ -487,7 +507,7 @@ class Emulator:
                 # What workers bring from here on would be dropped: they are to bring it to the next one.
                 self._obstacles = [_STOPPING]
                 await self._state.write()
-            self._url = None
+            self._url = self.tls = None
             self._logs.release()
             self._waits.release()
             self._feed.release()
@@ -495,7 +515,7 @@ class Emulator:
             self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
                 endpoint.release_waiters()
-            await server.stop(_ANSWER_PATIENCE_S)
+            await asyncio.gather(*(server.stop(_ANSWER_PATIENCE_S) for server in servers))
 
     @asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:

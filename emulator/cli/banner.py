@@ -33,6 +33,10 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))
             rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))
+    if emulator.tls is not None:
+        rows.append(("https", f"{emulator.tls.url}  as api.runpod.ai too; its clients need one of"))
+        rows.append(("", f"NODE_EXTRA_CA_CERTS={emulator.tls.certificate}"))
+        rows.append(("", f"SSL_CERT_FILE={emulator.tls.bundle} REQUESTS_CA_BUNDLE={emulator.tls.bundle}"))
     if in_folder is not None:
         rows.append(("workdir", str(in_folder)))
     if reload and emulator.projects():

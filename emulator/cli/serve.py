@@ -58,8 +58,8 @@ _GROUPS = {
     "Handler and workers": "worker-kind command module workdir python reload system-checks",
     "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
     " scaler-value cold-start flashboot",
-    "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
-    " rate-limits rate-limit-scale",
+    "Who may call": "host port tls tls-port api-key no-auth allow-host allow-origin insecure"
+    " allow-code-over-http rate-limits rate-limit-scale",
     "The emulator": "config clock state state-sync journal-entries result-limit s3 log-format log-level",
 }
 #: What the help calls their values.
@@ -67,6 +67,7 @@ _VALUES = {
     "config": "FILE",
     "host": "ADDRESS",
     "port": "N",
+    "tls-port": "N",
     "worker-kind": "KIND",
     "command": "COMMAND",
     "workdir": "FOLDER",
@@ -144,6 +145,13 @@ def serve(
         list[str] | None,
         _option("--endpoint", "An endpoint's id, or ID=HANDLER; may be repeated.", metavar="ID[=HANDLER]"),
     ] = None,
+    tls: Annotated[
+        bool,
+        _option("--tls/--no-tls", "Serve HTTPS too, as api.runpod.ai, with a certificate of its own."),
+    ] = False,
+    tls_port: Annotated[
+        int, _option("--tls-port", "The port of HTTPS; 0 takes any that is free.", min=0, max=65535)
+    ] = 443,
     worker_kind: Annotated[
         WorkerKind,
         _option(
@@ -343,7 +351,8 @@ def serve(
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload
-            runner.run(_serve(emulator, host, port, reload=reload, workdir=workdir, open_page=open_page))
+            ports = port, tls_port if tls else None
+            runner.run(_serve(emulator, host, ports, reload=reload, workdir=workdir, open_page=open_page))
     except (ConfigError, ClockError, HandlerError) as error:
         flush_log()
         typer.echo(f"error: {as_options(str(error))}", err=True)
@@ -384,12 +393,19 @@ def _nearness(context: typer.Context, name: str) -> int:
 
 
 async def _serve(
-    emulator: Emulator, host: str, port: int, *, reload: bool, workdir: Path | None, open_page: bool
+    emulator: Emulator,
+    host: str,
+    ports: tuple[int, int | None],
+    *,
+    reload: bool,
+    workdir: Path | None,
+    open_page: bool,
 ) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
     watch = LoopWatch()
-    async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
+    serving = emulator.serve(host, ports[0], tls_port=ports[1])
+    async with emulator, serving, reloading(emulator, enabled=reload):
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
         # nor start for every few hundred objects of a job.

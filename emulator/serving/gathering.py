@@ -27,6 +27,7 @@ _HEAD_MAX_KIB = 64
 _TOO_LARGE = (
     f"the head of the request, its URL and headers, is larger than {_HEAD_MAX_KIB} KiB: send less in it"
 )
+_CLOSE = (b"connection", b"close")
 _TOO_LATE = "the rest of the request did not come: send all of it, or close the connection"
 
 
@@ -94,9 +95,13 @@ class GatheringProtocol(HttpToolsProtocol):
             or self._gathering.by_worker
             or self._gathering.is_closing()
             or not can_be_told()
+            # Under TLS no side can be closed alone.
+            or not self._gathering.can_write_eof()
         ):
             return None
         cycle.keep_alive = False
+        # By this alone older versions of uvicorn tell the client.
+        cycle.scope["headers"] = [*cycle.scope["headers"], _CLOSE]
         if cycle.scope["http_version"] == "1.1":
             self._half_closed = HalfClosed(
                 self._gathering.get_extra_info("socket"), self._write_interim, self._gathering.abort
@@ -195,7 +200,10 @@ class GatheringProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+            # As uvicorn does, which has had no method for it all along.
+            task = self.loop.create_task(cycle.run_asgi(app))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
         else:
             self._idle.rest(self._gathering)
 
@@ -228,7 +236,7 @@ class GatheringTransport:
         self._flush()
         if self.is_closing():
             return
-        if self._has_more_to_read():
+        if self._transport.can_write_eof() and self._has_more_to_read():
             self._transport.write_eof()
             self.reading_on = ReadingOn(self._transport.abort)
         else:

@@ -17,6 +17,8 @@ from emulator.serving.half_sent import HalfSent
 from emulator.serving.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
+    import ssl
+
     from starlette.types import ASGIApp
 
 #: Connections the kernel holds for us while the loop is busy: a burst of clients is not refused.
@@ -35,7 +37,7 @@ class HTTPServer(uvicorn.Server):
     one is driven by events alone.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -54,11 +56,13 @@ class HTTPServer(uvicorn.Server):
             )
         )
         self._listener = listener
+        self._tls = tls
         keep_from_children(self)
 
     async def start(self) -> None:
         """Accept connections."""
         self.config.load()
+        self.config.ssl = self._tls
         self.lifespan = self.config.lifespan_class(self.config)
         await self.startup(sockets=[self._listener])
 
@@ -89,8 +93,8 @@ class HTTPServer(uvicorn.Server):
             connection.shutdown()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free.
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """A listening socket; port 0 takes any that is free. `option` is what sets the port.
 
     :raises ConfigError: the address cannot be bound; the message says what to do.
     """
@@ -111,9 +115,11 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            advice = f"port {port} is in use: stop what uses it, or choose another with --port (0 takes any)"
+            advice = (
+                f"port {port} is in use: stop what uses it, or choose another with {option} (0 takes any)"
+            )
         elif error.errno == errno.EACCES:
-            advice = f"port {port} needs more rights: choose one above 1023 with --port"
+            advice = f"port {port} needs more rights: choose one above 1023 with {option}"
         else:
             advice = f"cannot bind {host} port {port}: {error.strerror}: check --host"
         raise ConfigError(advice) from error
@@ -130,9 +136,9 @@ def _have_peers_probed(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """The URL at which a client of this machine reaches a socket."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
