@@ -248,7 +248,7 @@ async def job_runner(
     runner = JobRunner(config, on_line)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(runner.emulator)
-        if config.worker_kind is WorkerKind.PROCESS:
+        if config.worker_kind is not WorkerKind.INLINE:
             await stack.enter_async_context(runner.emulator.serve())
         yield runner
 
