@@ -88,17 +88,19 @@ def as_options(message: str) -> str:
         ("idle_timeout_s", "--idle-timeout", " s"), ("execution_timeout_ms", "--execution-timeout", " ms"),
         ("cold_start_ms", "--cold-start", " ms"), ("scaler_type", "--scaler-type", ""),
         ("scaler_value", "--scaler-value", ""), ("worker_kind", "--worker-kind", ""),
-        ("rate_limit_scale", "--rate-limit-scale", ""), ("worker_address", "--worker-address", ""),
-        ("shm_size", "--shm-size", ""), ("platform", "--platform", ""), ("network", "--network", ""),
-        ("memory", "--memory", ""), ("cpus", "--cpus", ""), ("volumes:", "--volume:", ""),
-        ("image", "--image", ""),
+        ("rate_limit_scale", "--rate-limit-scale", ""),
     ):  # fmt: skip
         message = re.sub(rf"(?<![\w-]){field} is ([\d.]+)", rf"{option} is \g<1>{unit}", message)
         message = re.sub(rf"(?<![\w-]){field}(?!\w)", option, message)
         if unit:
             # The bounds that follow are in it, too.
             message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
-    return message
+    # Words that also mean what they mean.
+    return re.sub(
+        r"^(worker_address|shm_size|platform|network|memory|cpus|image) is ",
+        lambda named: f"--{named[1].replace('_', '-')} is ",
+        re.sub("^volumes: ", "--volume: ", message),
+    )
 
 
 def configured_keys() -> list[str]:

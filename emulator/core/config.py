@@ -150,13 +150,13 @@ class EndpointConfig:
     def _check_image(self) -> None:
         """An image has all that its workers run."""
         if self.worker_kind is WorkerKind.DOCKER and self.image is None:
-            raise ConfigError("worker_kind is 'docker', and there is no image: name one (image=…)")
+            raise ConfigError("worker_kind is 'docker', and there is no image: name one")
         if self.image is None:
             return
         if self.worker_kind is not WorkerKind.DOCKER:
             raise ConfigError(
-                f"there is an image ({self.image}), and worker_kind is {str(self.worker_kind)!r}: an image runs"
-                " in containers, by worker_kind 'docker'"
+                f"there is an image ({self.image}), and worker_kind is {str(self.worker_kind)!r}: an image"
+                " runs in containers, by worker_kind 'docker'"
             )
         if not self.image.strip() or any(character.isspace() for character in self.image):
             raise ConfigError(f"image is {self.image!r}: it must be a name such as my-worker:latest")

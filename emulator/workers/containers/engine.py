@@ -241,8 +241,8 @@ class Engine:
                         log.info("pulling %s: %s", name, progress)
         except EngineError as error:
             raise EngineError(
-                f"there is no image {name!r}, and it could not be pulled: build it (docker build -t {name} .),"
-                f" or pull it yourself, with your registry's login (docker pull {name}). {error}"
+                f"there is no image {name!r}, and it could not be pulled: build it (docker build -t {name}"
+                f" .), or pull it yourself, with your registry's login (docker pull {name}). {error}"
             ) from None
         log.info("pulled %s: %s", name, progress)
 
