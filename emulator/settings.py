@@ -277,6 +277,8 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
             table["workdir"] = str((path.parent / workdir).absolute())
         if isinstance(python := table.get("python"), str) and "/" in python:
             table["python"] = str(path.parent / python)
+    if isinstance(state := options.get("state"), str):
+        options["state"] = str((path.parent / state).absolute())
     for name in options.keys() - set(known):
         hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
         raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")

@@ -38,6 +38,7 @@ async def run(call: Call, endpoint: Endpoint) -> Reply:
     job = endpoint.submit(
         JobRequest.parse(await call.body(RUN_BODY_MIB), endpoint.default_policy, ttl=call.ttl())
     )
+    call.job_id = job.id
     return _short(job, JobStatus.IN_QUEUE)
 
 
@@ -49,6 +50,7 @@ async def runsync(call: Call, endpoint: Endpoint) -> Reply:
             await call.body(RUNSYNC_BODY_MIB), endpoint.default_policy, sync=True, ttl=call.ttl()
         )
     )
+    call.job_id = job.id
     return await _ended(call, endpoint, job, wait_ms)
 
 

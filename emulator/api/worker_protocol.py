@@ -9,18 +9,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from emulator.api.errors import error_reply
+from emulator.api.errors import error_reply, reply_to
 from emulator.api.exchange import Reply
 from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import MIB, JobResult
-from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, WorkerGone
+from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, NotKept, WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from emulator.api.auth import Access
+    from emulator.api.durability import Durability
     from emulator.api.exchange import Call
     from emulator.api.refused_workers import RefusedWorkers
     from emulator.core.endpoint import Endpoint
@@ -39,6 +40,8 @@ _BATCH_MAX = 1_000
 _BEGUN_WITHIN_MS = 300
 #: The loop rounds from the end of a connection to the end of what was done for it.
 _ROUNDS_TO_HANG_UP = 3
+#: Real seconds before a worker hears that no job can be given to it.
+_NOT_KEPT_PAUSE_S = 1.0
 RESULT_BODY_MIB = 100
 _WORKER_ID_MAX = 100
 
@@ -46,8 +49,9 @@ _WORKER_ID_MAX = 100
 class WorkerCall:
     """A request of a worker."""
 
-    def __init__(self, call: Call, endpoint: Endpoint, ids: list[str]) -> None:
+    def __init__(self, call: Call, endpoint: Endpoint, ids: list[str], durability: Durability) -> None:
         self.call = call
+        self.durability = durability
         self.endpoint = endpoint
         self.gateway = Gateway(endpoint)
         # A URL template without a `?` makes the SDK append its parameters to the path.
@@ -84,19 +88,29 @@ class WorkerCall:
 
 
 async def answer_worker(
-    name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access, refused: RefusedWorkers
+    name: str,
+    ids: list[str],
+    call: Call,
+    endpoint: Endpoint,
+    access: Access,
+    refused: RefusedWorkers,
+    durability: Durability,
 ) -> Reply:
     """The answer to one of the calls named in `WORKER_CALLS`."""
     answer, id_count, methods = WORKER_CALLS[name]
     if len(ids) != id_count:
         return await refused.refuse(call, error_reply(404, f"no such operation: {call.path[:200]!r}"))
-    asked = WorkerCall(call, endpoint, ids)
+    asked = WorkerCall(call, endpoint, ids, durability)
     asked.is_ours = access.is_ours(asked.worker_id, asked.parameter("secret"))
     if (refusal := _refusal(asked, methods, access)) is not None:
         return await refused.refuse(call, refusal)
     try:
         with asked.gateway.contact(asked.worker_id):
-            return await answer(asked)
+            reply = await answer(asked)
+            await durability.after(name, call, endpoint)
+            return reply
+    except NotKept as error:
+        return reply_to(error)
     except WorkerGone:
         return error_reply(400, "worker is going away")
     except MalformedRequest as error:
@@ -239,8 +253,15 @@ async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
     try:
         for _ in range(_ROUNDS_TO_HANG_UP):
             await next_round()
+        if jobs:
+            await asked.durability.all_kept()
     except asyncio.CancelledError:
         gateway.hand_back(worker_id, [job.id for job in jobs])
+        raise
+    except NotKept:
+        gateway.hand_back(worker_id, [job.id for job in jobs])
+        # It asks again at once.
+        await next_round(_NOT_KEPT_PAUSE_S)
         raise
     return jobs
 

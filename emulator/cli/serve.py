@@ -51,6 +51,7 @@ _GC_THRESHOLD = 50_000
 #: Real seconds that tasks which have been cancelled get to end.
 _LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
+StateSync = Literal["full", "normal", "off"]
 
 
 #: How the options are grouped in the help.
@@ -61,7 +62,7 @@ _GROUPS = {
     " scaler-value cold-start flashboot",
     "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
     " rate-limits rate-limit-scale",
-    "The emulator": "config clock journal-entries result-limit s3 log-format log-level",
+    "The emulator": "config clock state state-sync journal-entries result-limit s3 log-format log-level",
 }
 #: What the help calls their values.
 _VALUES = {
@@ -93,6 +94,8 @@ _VALUES = {
     "allow-host": "NAME",
     "rate-limit-scale": "NUMBER",
     "journal-entries": "N",
+    "state": "FILE",
+    "state-sync": "full|normal|off",
     "log-format": "text|json",
     "log-level": "LEVEL",
     "result-limit": "MIB",
@@ -275,6 +278,18 @@ def serve(
     s3: Annotated[
         bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
     ] = False,
+    state: Annotated[
+        Path | None,
+        _option("--state", "Keep all jobs and the rest of the state in this file, for the next start."),
+    ] = None,
+    state_sync: Annotated[
+        StateSync,
+        _option(
+            "--state-sync",
+            "What the state survives: normal the end of the process, full a loss of power too; off is the"
+            " same as normal, unless power is lost: then the file may be damaged.",
+        ),
+    ] = "normal",
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     open_page: Annotated[bool, _option("--open/--no-open", "Open the console in the browser.")] = False,
     log_format: Annotated[
@@ -359,6 +374,7 @@ def serve(
             raise ConfigError("what was said of containers is of no use: there is no image (--image)")
         if nearness["handler"] == _COMMAND_LINE and before:
             _check_used(str(handler), endpoint or (), endpoints)
+        state = None if state is None else state.absolute()
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
         api_keys = given_keys(api_key)
@@ -377,6 +393,8 @@ def serve(
             rate_limit_scale=rate_limit_scale,
             journal_entries=journal_entries,
             s3=s3,
+            state=state,
+            state_sync=state_sync,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload

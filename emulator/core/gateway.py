@@ -239,6 +239,11 @@ class Gateway:
         worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
         return worker is not None and worker.state is not WorkerState.INITIALIZING
 
+    def is_starting(self, worker_id: str) -> bool:
+        """Whether the worker has not asked for a job yet; one that was let go meanwhile is not waited for."""
+        worker = self._pool.get(worker_id)
+        return worker is not None and worker.state is WorkerState.INITIALIZING
+
     def takes_of_idle(self, worker_id: str) -> int | None:
         """How often a worker that waits for nothing, though it holds no job, has asked for one.
 
@@ -277,6 +282,12 @@ class Gateway:
             if len(self._pool) >= STRANGERS_MAX:
                 raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
+
+    def expect_back(self) -> None:
+        """Workers that came by themselves to an earlier process are lost if they do not show themselves."""
+        for worker in self._pool:
+            if worker.external:
+                self._expect_another(worker)
 
     @contextmanager
     def contact(self, worker_id: str) -> Iterator[None]:

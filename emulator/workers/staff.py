@@ -63,7 +63,7 @@ class Staff:
         self._engine = Engine()
         self._guard = Guard()
 
-    async def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
+    def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
         """Load what an endpoint's workers are to run; `stubs` are what the built-in one answers by.
 
         :raises HandlerError: it cannot be loaded; nothing has changed.
@@ -75,17 +75,21 @@ class Staff:
                 command = WorkerCommand.of(endpoint.config)
                 check_command(command)
                 self._commands[endpoint] = command
-            case WorkerKind.DOCKER:
-                self._images[endpoint] = await self._image_of(endpoint)
 
-    async def _image_of(self, endpoint: Endpoint) -> Image:
+    async def fetch(self, endpoint: Endpoint) -> None:
+        """Have the image there that an endpoint's workers are containers of; it is pulled if need be.
+
+        :raises EngineError: it cannot be had, or there is no engine.
+        """
         config = endpoint.config
+        if config.image is None:
+            return
         await self._engine.connect()
         if self._engine.host is None:
             check_folders(config.container)
         if left := await prune(self._engine):
             log.info("removed %d containers that an emulator had left behind", len(left))
-        return await self._engine.image(str(config.image), config.container.platform)
+        self._images[endpoint] = await self._engine.image(config.image, config.container.platform)
 
     async def open(self, endpoint: Endpoint, url: str | None, let_in: LetIn) -> None:
         """Let an endpoint's workers start; processes need the `url` at which the emulator is served, others a

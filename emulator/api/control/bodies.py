@@ -266,6 +266,8 @@ class StubView(_Control):
 
     id: int
     when: dict[str, Any]
+    #: What a job then does: `returns`, `fails` or `says`, `chunks`, `progress`, `delay_ms`.
+    then: dict[str, Any]
     times: int | None
     matched: int
 
@@ -584,6 +586,8 @@ class Charted(_Control):
     at_ms: list[int]
     #: Jobs that ended, by state.
     ended: dict[str, list[int]]
+    #: Jobs that went back to the queue.
+    requeued: list[int]
     cold_starts: list[int]
     #: Percentiles in ms, `p70`, `p90` and `p98`.
     delay_ms: dict[str, list[int | None]]
