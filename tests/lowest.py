@@ -13,8 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 _ROOT = Path(__file__).parents[1]
-#: The extras that users install.
-_EXTRAS = ("s3", "sdk", "testcontainers", "tls")
+#: The extras that users install. The SDK's has one version alone, which is there already.
+_EXTRAS = ("docker", "s3", "testcontainers", "tls")
 
 
 def lowest(requirement: str) -> str:

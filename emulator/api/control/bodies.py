@@ -11,6 +11,7 @@ from emulator.clock.clock import UNTIL_MAX_MS
 from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
 from emulator.core.policy import TTL_DEFAULT_MS
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.core.worker import WorkerState
 from emulator.history.journal import EntryKind
@@ -185,6 +186,8 @@ class EndpointSettings(_Control):
 
     #: `module:function`, `path.py:function`, `path.py`; null answers by stubs.
     handler: str | None = None
+    #: An image whose containers are the workers, in place of a handler.
+    image: str | None = None
     worker_kind: WorkerKind = WorkerKind.INLINE
     workers_min: int = 0
     workers_max: int = 3
@@ -196,6 +199,8 @@ class EndpointSettings(_Control):
     cold_start_ms: int = 0
     #: Null is production's: 10 for /run, 20 for /runsync.
     result_limit_mib: int | None = None
+    #: What becomes of a request without an input.
+    missing_input: MissingInput = MissingInput.REFUSE
     flashboot: bool = False
     #: What process workers run in place of a handler: a text, or its words.
     command: str | list[str] = []
