@@ -176,6 +176,11 @@ class Emulator:
         """Whether only certain API keys pass."""
         return self._access.checks_keys
 
+    @property
+    def worker_key(self) -> str:
+        """What a worker from elsewhere may be given as `RUNPOD_AI_API_KEY`; it passes for such calls."""
+        return self._access.worker_key if self.checks_keys else "anything"
+
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """An endpoint: `submit`, `wait`, `cancel`, `health` and the rest, without HTTP.
 
@@ -278,6 +283,7 @@ class Emulator:
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
                 url=lambda: self._url,
+                is_open=lambda: not (self._guard.loopback_only or self._access.checks_keys),
             ),
             lifespan=self._lifespan,
         )

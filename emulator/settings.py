@@ -163,6 +163,7 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "execution-timeout": ("execution_timeout_ms", lambda value: duration_ms(str(value), "ms")),
     "scaler-type": ("scaler_type", str),
     "scaler-value": ("scaler_value", _whole_number),
+    "missing-input": ("missing_input", str),
     "result-limit": ("result_limit_mib", _whole_number),
     "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
     "worker-kind": ("worker_kind", str),

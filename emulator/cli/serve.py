@@ -23,6 +23,7 @@ from emulator.cli.stop_signals import on_stop_signals
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.durations import duration_ms
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.errors import ClockError, ConfigError, EmulatorError
@@ -60,7 +61,8 @@ _GROUPS = {
     " scaler-value cold-start flashboot",
     "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
     " rate-limits rate-limit-scale",
-    "The emulator": "config clock state state-sync journal-entries result-limit s3 log-format log-level",
+    "The emulator": "config clock state state-sync journal-entries result-limit missing-input s3"
+    " log-format log-level",
 }
 #: What the help calls their values.
 _VALUES = {
@@ -87,6 +89,7 @@ _VALUES = {
     "log-format": "text|json",
     "log-level": "LEVEL",
     "result-limit": "MIB",
+    "missing-input": "refuse|accept",
     "allow-origin": "ORIGIN",
 }
 
@@ -206,6 +209,13 @@ def serve(
             "MiB that a result may have (default: production's 10 for /run, 20 for /runsync).",
         ),
     ] = None,
+    missing_input: Annotated[
+        MissingInput,
+        _option(
+            "--missing-input",
+            "Refuse a request without input, or accept it, as production does.",
+        ),
+    ] = _DEFAULTS.missing_input,
     flashboot: Annotated[
         bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
     ] = False,
@@ -307,6 +317,7 @@ def serve(
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
             result_limit_mib=result_limit,
+            missing_input=missing_input,
             system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,

@@ -46,7 +46,7 @@ def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
     """
     source = endpoint.config.handler
     if source is None:
-        workplaces = Workplaces(mock_worker(endpoint.clock, stubs))
+        workplaces = Workplaces(mock_worker(endpoint.clock, stubs, endpoint.config.worker_args))
     else:
         _check_folder(endpoint.config)
         workplaces = Workplaces(source) if isinstance(source, Handler) else _workplaces(source)

@@ -71,6 +71,8 @@ class Controls:
     describe_handler: Callable[[str], str]
     #: Where it is served; None while it is not.
     url: Callable[[], str | None]
+    #: Whether others than this machine may reach it, and no key is asked for.
+    is_open: Callable[[], bool]
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """An endpoint.
