@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.config import EndpointConfig
+from emulator.core.container import ContainerSettings
 from emulator.core.gateway import Gateway
 from emulator.core.job import JobStatus
 from emulator.errors import EmulatorError, StateError
@@ -16,7 +17,7 @@ from emulator.ledger.records import COUNTS, JobsFromRecords
 from emulator.webhooks.deliveries import Attempt, Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from emulator.core.comeback import Kept
     from emulator.core.endpoint import Endpoint
@@ -152,7 +153,7 @@ def _is_served(part: PartRecord, served: Served) -> bool:
 
 def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]) -> None:
     try:
-        served.add_endpoint(endpoint_id, EndpointConfig(**fields["settings"]), fields["clock"])
+        served.add_endpoint(endpoint_id, _config_of(fields["settings"]), fields["clock"])
     except (EmulatorError, TypeError) as error:
         log.warning("state: endpoint %r is not served, its jobs stay in the file: %s", endpoint_id, error)
 
@@ -168,3 +169,10 @@ def _delivery(endpoint: Endpoint, record: DeliveryRecord) -> Delivery:
         next_attempt=record.next_attempt,
         due_ms=record.due_ms,
     )
+
+
+def _config_of(settings: Mapping[str, Any]) -> EndpointConfig:
+    """An endpoint's settings, of which a file has the plain values."""
+    container = settings.get("container", {})
+    made = ContainerSettings(**{**container, "volumes": tuple(container.get("volumes", ()))})
+    return EndpointConfig(**{**settings, "container": made})
