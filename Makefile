@@ -41,13 +41,17 @@ test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and agai
 mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports and the Dockerfile
+lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Dockerfiles and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/pytest
+	$(BIN)/mypy examples/unittest
+	$(BIN)/mypy examples/worker
 	$(BIN)/lint-imports
 	cd console && npm run --silent check && node bundle.mjs --check
 	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
+	node tests/conformance/lint_workflows.mjs .github/workflows/*.yml
 
 console: $(NODE_MODULES) ## bundle what the console's pages need from npm, with its licences
 	cd console && npm run --silent check && node bundle.mjs

@@ -28,7 +28,7 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         kind = emulator.worker_kind(endpoint_id)
         rows.append(("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"))
         if kind is WorkerKind.EXTERNAL:
-            rows.append(("workers", "external: those that come; give each these variables:"))
+            rows.append(("workers", "external: start them yourself, each with these variables:"))
             rows += [("", line) for line in _variables(emulator.url, endpoint_id, emulator.worker_key)]
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))

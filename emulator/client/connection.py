@@ -228,6 +228,16 @@ def in_ms(duration: Duration) -> int:
     return round(duration / timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration)
 
 
+def in_s(duration: Duration) -> float:
+    """A duration in s: a number is one already.
+
+    :raises ConfigError: it is a text, and not one like `10s`.
+    """
+    if isinstance(duration, str):
+        return duration_ms(duration, "s") / 1000
+    return duration / timedelta(seconds=1) if isinstance(duration, timedelta) else float(duration)
+
+
 def _json(response: httpx.Response) -> Any:
     try:
         return response.json()

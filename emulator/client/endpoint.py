@@ -17,7 +17,7 @@ from emulator.errors import ConfigError
 if TYPE_CHECKING:
     import httpx
 
-    from emulator.client.connection import Connection
+    from emulator.client.connection import Connection, Duration
 
 _WAIT_S = 90.0
 
@@ -99,7 +99,7 @@ class EndpointClient:
         answer: dict[str, Any] = self._connection.call("POST", f"{self.id}/runsync", body, wait_s=_WAIT_S)
         return answer
 
-    def wait(self, job: JobClient | str, timeout_s: float = 30.0) -> JobClient:
+    def wait(self, job: JobClient | str, timeout_s: Duration = 30.0) -> JobClient:
         """Wait, in real time, for the end of a job; returns it.
 
         :raises TimeoutError: it has not ended by then; says what has happened so far.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from emulator.client.connection import CallRefused
+from emulator.client.connection import CallRefused, in_s
 
 if TYPE_CHECKING:
-    from emulator.client.connection import Connection
+    from emulator.client.connection import Connection, Duration
 
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 
@@ -55,16 +55,17 @@ class JobClient:
         """How often it was queued again because its worker was lost."""
         return int(self.view["retries"])
 
-    def wait(self, timeout_s: float = 30.0) -> JobClient:
+    def wait(self, timeout_s: Duration = 30.0) -> JobClient:
         """Wait, in real time, for its end; returns the job.
 
         :raises TimeoutError: it has not ended by then; says what it waits for and what has happened so far.
         """
-        found = self.look_again(timeout_s)
+        patience_s = in_s(timeout_s)
+        found = self.look_again(patience_s)
         if found["status"] not in _TERMINAL:
             why = found["waiting_for"] or "this is what has happened"
             raise TimeoutError(
-                f"job {self.id} is {found['status']} after {timeout_s:g} s: {why}\n"
+                f"job {self.id} is {found['status']} after {patience_s:g} s: {why}\n"
                 + "\n".join(self.timeline)
             )
         return self

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emulator.client.connection import in_s
 from emulator.scenario.matching import as_json
 
 if TYPE_CHECKING:
-    from emulator.client.connection import Connection
+    from emulator.client.connection import Connection, Duration
 
 #: So many entries are shown of those that came, when others were waited for.
 _SHOWN = 10
@@ -41,17 +42,20 @@ class JournalClient:
         count: int = 1,
         kind: str | None = None,
         job: str | None = None,
-        timeout_s: float = 5.0,
+        timeout_s: Duration = 5.0,
     ) -> list[dict[str, Any]]:
         """Wait, in real time, until there are `count` such entries; returns them.
 
         :raises TimeoutError: there are fewer by then.
         """
-        more = {"count": count, "timeout_ms": round(timeout_s * 1000)}
-        found: list[dict[str, Any]] = self._ask("wait", match, kind, job, wait_s=timeout_s, **more)["entries"]
+        patience_s = in_s(timeout_s)
+        more = {"count": count, "timeout_ms": round(patience_s * 1000)}
+        found: list[dict[str, Any]] = self._ask("wait", match, kind, job, wait_s=patience_s, **more)[
+            "entries"
+        ]
         if len(found) < count:
             others = self.find(kind=kind, job=job)[-_SHOWN:]
-            sentence = f"{len(found)} of {count} entries came within {timeout_s:g} s"
+            sentence = f"{len(found)} of {count} entries came within {patience_s:g} s"
             told = [f"{sentence}; the last there are:" if others else f"{sentence}; there are none at all"]
             raise TimeoutError("\n".join([*told, *(f"  {each['kind']}: {each['text']}" for each in others)]))
         return found

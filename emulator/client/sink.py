@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emulator.client.connection import in_s
+
 if TYPE_CHECKING:
-    from emulator.client.connection import Connection
+    from emulator.client.connection import Connection, Duration
 
 
 class SinkClient:
@@ -34,20 +36,21 @@ class SinkClient:
         """The bodies that came, parsed, oldest first."""
         return [delivery["body"] for delivery in self.deliveries]
 
-    def wait(self, count: int = 1, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+    def wait(self, count: int = 1, timeout_s: Duration = 5.0) -> list[dict[str, Any]]:
         """Wait, in real time, until it has been called `count` times in all; returns the deliveries.
 
         :raises TimeoutError: it has not by then.
         """
-        body = {"count": count, "timeout_ms": round(timeout_s * 1000)}
-        found = self._ask("POST", "/wait", body, wait_s=timeout_s)
+        patience_s = in_s(timeout_s)
+        body = {"count": count, "timeout_ms": round(patience_s * 1000)}
+        found = self._ask("POST", "/wait", body, wait_s=patience_s)
         if found["count"] < count:
             clock = self._connection.control("GET", "/clock", endpoint=self._endpoint_id)
             frozen = (
                 "; the clock is frozen: advance it for another attempt" if clock["mode"] == "frozen" else ""
             )
             came = [f"  {_told(delivery['body'])} → {delivery['status']}" for delivery in found["deliveries"]]
-            sentence = f"{found['count']} of {count} webhooks came within {timeout_s:g} s{frozen}"
+            sentence = f"{found['count']} of {count} webhooks came within {patience_s:g} s{frozen}"
             raise TimeoutError("\n".join([sentence, *came]))
         deliveries: list[dict[str, Any]] = found["deliveries"]
         return deliveries

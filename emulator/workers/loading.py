@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.outcome import inline_cannot
+from emulator.workers.own_modules import no_module
 from emulator.workers.relative_imports import relative_import_hint
 from emulator.workers.sdk_stand_in import SDKStandIn, ServerlessStarted, sdk_is_installed
 
@@ -255,6 +256,9 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        module, _, function = name.partition(":")
+        if function and not module.endswith(".py") and module.partition(".")[0] == package:
+            raise HandlerError(no_module(name, package, (Path.cwd(),))) from error
         raise _missing_package(name, package, error) from error
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "runpod" and not sdk_is_installed():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.workers.handler import HandlerError
+from emulator.workers.own_modules import no_module
 from emulator.workers.sdk_stand_in import sdk_is_installed
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check_command(command: WorkerCommand) -> None:
         return
     if command.file is None:
         module, _, _ = command.name.rpartition(":")
-        _need(command, module.partition(".")[0])
+        _need_module(command, module.partition(".")[0])
         return
     tree = _parsed(command, command.file)
     if tree is None:
@@ -124,6 +125,15 @@ def _is_neighbour(command: WorkerCommand, name: str) -> bool:
     added = command.variables.get("PYTHONPATH", os.environ.get("PYTHONPATH", "")).split(os.pathsep)
     folders = (*command.import_folders, *(command.folder / each for each in added if each))
     return any((folder / f"{name}.py").is_file() or (folder / name).is_dir() for folder in folders if name)
+
+
+def _need_module(command: WorkerCommand, module: str) -> None:
+    """Refuse a handler whose module is not there. What to install is not said: the name may be a typo's.
+
+    :raises HandlerError: see above.
+    """
+    if not _finds(command, module):
+        raise HandlerError(no_module(command.name, module, command.import_folders))
 
 
 def _need(command: WorkerCommand, package: str) -> None:

@@ -182,7 +182,7 @@ def refused(folder, *arguments, **variables):
         (["echo.py:other"], "echo.py:other: there is no other in it; it defines: handler"),
         (
             ["nothing:handler"],
-            f"nothing:handler needs the package 'nothing', which {sys.executable} does not have",
+            "nothing:handler: there is no module 'nothing' (looked in ",
         ),
         (
             ["echo"],

@@ -47,7 +47,7 @@ def add_time(router: APIRouter, controls: Controls) -> None:
 
     @router.put("/clock")
     async def set_mode(request: ClockMode, endpoint: str | None = None) -> ClockState:
-        """Have time run as real, frozen, auto or scaled:N."""
+        """Set how time runs: real, frozen, auto or scaled:N."""
         return changed(endpoint, lambda clock: clock.set_mode(request.mode))
 
     @router.post("/clock/freeze")
