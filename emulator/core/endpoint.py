@@ -132,7 +132,9 @@ class Endpoint:
         :raises InvalidRequest: a field breaks a rule of wire.md 2.
         """
         if not isinstance(request, JobRequest):
-            request = JobRequest.of(request, self.default_policy, sync=sync)
+            request = JobRequest.of(
+                request, self.default_policy, sync=sync, missing_input=self.config.missing_input
+            )
         job = Job(self._job_ids.new(sync=request.sync), request, self.clock.now_ms())
         self.life.begin(job)
         for warning in request.warnings:
@@ -142,7 +144,8 @@ class Endpoint:
         if request.empty_input:
             self.life.notice(
                 "warning",
-                "the input is {}: as in production, the SDK in a worker drops such a job, so it ends FAILED"
+                f"the input is {'missing or null' if job.input is None else '{}'}: as in production, the"
+                " SDK in a worker drops such a job, so it ends FAILED"
                 f" '{ERROR_LOST_TWICE}'; where a worker takes several at a time, its handler gets a job"
                 " without 'input'. Send at least one key",
                 job,
@@ -157,7 +160,11 @@ class Endpoint:
         :raises InvalidRequest: a field breaks a rule of wire.md 2.
         """
         request = JobRequest.parse(
-            job.body if body is None else body, self.default_policy, sync=job.sync, again_of=job.id
+            job.body if body is None else body,
+            self.default_policy,
+            sync=job.sync,
+            again_of=job.id,
+            missing_input=self.config.missing_input,
         )
         return self.submit(request)
 

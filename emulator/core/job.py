@@ -129,7 +129,7 @@ class Job:
     @property
     def input(self) -> Any:
         """The input as a Python value."""
-        return json.loads(self.body)["input"]
+        return json.loads(self.body).get("input")
 
     @property
     def ended(self) -> Wakeup:
@@ -151,7 +151,7 @@ class Job:
         fields["id"] = self.id
         if self.empty_input:
             # wire.md 2: production leaves an empty input out.
-            del fields["input"]
+            fields.pop("input", None)
         return fields
 
     def move_to(self, status: JobStatus) -> None:

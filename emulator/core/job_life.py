@@ -110,7 +110,7 @@ class JobLife:
             self._start(job, worker)
             if job.empty_input and not worker.by_batch:
                 # The SDK in the worker drops such a job (wire.md 2).
-                self._expect_in_vain(job, "its input is {}, so the worker never received it")
+                self._expect_in_vain(job, "its input is empty, so the worker never received it")
             else:
                 # Traces of an earlier delivery of the same job here must not end this one.
                 self.let_go(worker, job.id)

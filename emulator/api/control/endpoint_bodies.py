@@ -10,6 +10,7 @@ from emulator.api.control.bodies import ControlForm
 from emulator.api.wire import EndpointHealth
 from emulator.core.config import WorkerKind
 from emulator.core.policy import TTL_DEFAULT_MS
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 
 
@@ -18,6 +19,8 @@ class EndpointSettings(ControlForm):
 
     #: `module:function`, `path.py:function`, `path.py`; null answers by stubs.
     handler: str | None = None
+    #: An image whose containers are the workers, in place of a handler.
+    image: str | None = None
     worker_kind: WorkerKind = WorkerKind.INLINE
     workers_min: int = 0
     workers_max: int = 3
@@ -29,6 +32,8 @@ class EndpointSettings(ControlForm):
     cold_start_ms: int = 0
     #: Null is production's: 10 for /run, 20 for /runsync.
     result_limit_mib: int | None = None
+    #: What becomes of a request without an input.
+    missing_input: MissingInput = MissingInput.REFUSE
     flashboot: bool = False
     #: What process workers run in place of a handler: a text, or its words.
     command: str | list[str] = Field(default_factory=list)
