@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import (
-    Deleted,
+from emulator.api.control.bodies import Deleted
+from emulator.api.control.controls import ControlError
+from emulator.api.control.endpoint_bodies import (
     EndpointSettings,
     EndpointsView,
     EndpointView,
@@ -21,7 +22,6 @@ from emulator.api.control.bodies import (
     StubsView,
     StubView,
 )
-from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import reply
 from emulator.api.wire import EndpointHealth
 from emulator.core.config import EndpointConfig
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("emulator.api")
 
 #: The settings that say what workers run.
-_CODE = ("handler", "command", "workdir", "python", "worker_env", "worker_args")
+_CODE = ("handler", "image", "command", "workdir", "python", "worker_env", "worker_args")
 
 
 def add_endpoints(router: APIRouter, controls: Controls) -> None:
@@ -65,7 +65,7 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         ):
             raise ControlError(403, "forbidden", refusal, "see docs/security.md")
         clock = fields.pop("clock", None)
-        if fields.get("handler") is None and not fields.get("command"):
+        if not any(fields.get(name) for name in ("handler", "image", "command")):
             fields.pop("worker_kind", None)
         try:
             config = replace(EndpointConfig(), **fields)
