@@ -170,8 +170,11 @@ def logs(
 
 
 def _is_inline(emulator: EmulatorClient, workers: list[dict[str, Any]], of: str, *, is_worker: bool) -> bool:
-    worker_id = of if is_worker else found_job(emulator, of).view["worker_id"]
-    return any(worker["id"] == worker_id and worker["kind"] == "inline" for worker in workers)
+    if is_worker:
+        return any(worker["id"] == of and worker["kind"] == "inline" for worker in workers)
+    # Its worker may be gone by now.
+    endpoint_id = found_job(emulator, of).view["endpoint"]
+    return bool(emulator.control("GET", f"/endpoints/{endpoint_id}")["worker_kind"] == "inline")
 
 
 def _told(view: dict[str, Any]) -> list[str]:

@@ -130,6 +130,15 @@ def test_the_logs_of_a_job(tmp_path):
         assert (done.returncode, done.stdout) == (0, "from the handler\n")
 
 
+def test_the_logs_of_a_job_whose_inline_worker_has_gone_say_where_lines_are(tmp_path):
+    with Emulator({"ep": lambda job: 1}).serve() as emulator:
+        job = emulator.endpoint("ep").submit({"n": 1}).wait()
+        emulator.control("PATCH", "/endpoints/ep", {"workers_max": 0})
+        done = run(tmp_path, "logs", job.id, EMULATOR_URL=emulator.url)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "an inline worker prints where the emulator runs" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
