@@ -17,7 +17,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-long test-lowest test-repeat mutants lint console bench conformance clean
+.PHONY: help run test test-docker test-long test-lowest test-repeat mutants lint console bench conformance clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 
 test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-docker: .venv/installed-dev ## build and run the images, and workers in containers, by a Docker engine, which is installed if there is none
+	@tests/engine/run.sh $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/repeat.sh $(N) $(BUSY)
