@@ -199,7 +199,7 @@ class Emulator:
         }
         return {endpoint_id: project for endpoint_id, project in projects.items() if project is not None}
 
-    def reload(self, endpoint_id: str) -> bool:
+    async def reload(self, endpoint_id: str) -> bool:
         """Have workers with the handler's present code take over; jobs that run end on the old code.
 
         Returns whether a worker with the new code is being started; none is while no job asks for one.
@@ -208,7 +208,7 @@ class Emulator:
             no process is started before the code has changed to something that can be.
         :raises EndpointNotFound: there is no such endpoint.
         """
-        return self._staff.reload(self.endpoint(endpoint_id))
+        return await self._staff.reload(self.endpoint(endpoint_id))
 
     @property
     def url(self) -> str:
@@ -277,7 +277,7 @@ class Emulator:
             if self.store is not None:
                 await self.store.start()
             for endpoint in self._endpoints.values():
-                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+                await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
@@ -302,16 +302,18 @@ class Emulator:
         :raises ClockError: the clock's mode is none.
         :raises EmulatorError: its workers would be processes and nothing is served.
         """
-        if len(self._endpoints) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
+        # With those that are being loaded.
+        if len(self._scenarios) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
             raise ConfigError(f"there are {ENDPOINTS_MAX} endpoints already: take some away")
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
         if self._started_ms is not None:
             try:
-                if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
-                    raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
-                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
-            except EmulatorError:
+                self._check_served(endpoint)
+                await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+                self._check_served(endpoint)
+            except BaseException:
+                await self._staff.dismiss(endpoint)
                 self._forget_endpoint(endpoint)
                 raise
         # While one is taken away, somebody else may put another in its place.
@@ -321,6 +323,10 @@ class Emulator:
         if self._started_ms is not None:
             self._staff.open(endpoint, self._url)
         return endpoint
+
+    def _check_served(self, endpoint: Endpoint) -> None:
+        if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
+            raise EmulatorError(_NEEDS_SERVING.format(endpoint.id))
 
     async def remove_endpoint(self, endpoint_id: str) -> None:
         """Take an endpoint away, with its jobs, its workers, and the faults ordered for it alone.

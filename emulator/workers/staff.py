@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
+from emulator.errors import EmulatorError
 from emulator.workers.command import WorkerCommand
 from emulator.workers.guard import Guard
 from emulator.workers.handler import HandlerError
@@ -40,18 +41,24 @@ class Staff:
         self._launchers: dict[Endpoint, Launcher] = {}
         self._commands: dict[Endpoint, WorkerCommand] = {}
         self._guard = Guard()
+        self._is_closed = False
 
-    def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
+    async def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
         """Load what an endpoint's workers are to run; `stubs` are what the built-in one answers by.
 
         :raises HandlerError: it cannot be loaded; nothing has changed.
+        :raises EmulatorError: the emulator has been stopped meanwhile.
         """
         match worker_kind(endpoint.config):
             case WorkerKind.INLINE:
-                self._launchers[endpoint] = inline_launcher(endpoint, stubs)
+                launcher = await inline_launcher(endpoint, stubs)
+                if self._is_closed:
+                    await launcher.close(0)
+                    raise EmulatorError("the emulator has been stopped")
+                self._launchers[endpoint] = launcher
             case WorkerKind.PROCESS:
                 command = WorkerCommand.of(endpoint.config)
-                check_command(command)
+                await check_command(command)
                 self._commands[endpoint] = command
 
     def open(self, endpoint: Endpoint, url: str | None) -> None:
@@ -72,7 +79,7 @@ class Staff:
         """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
         return endpoint.reset(self._launchers.get(endpoint))
 
-    def reload(self, endpoint: Endpoint) -> bool:
+    async def reload(self, endpoint: Endpoint) -> bool:
         """Have workers with the present code take over; see `Emulator.reload`.
 
         :raises HandlerError: the code cannot be loaded.
@@ -81,12 +88,13 @@ class Staff:
         if launcher is None:
             return False
         try:
-            take_up_changes(launcher, endpoint.config)
+            await take_up_changes(launcher, endpoint.config)
         except HandlerError as error:
-            if isinstance(launcher, ProcessLauncher):
+            if isinstance(launcher, ProcessLauncher) and self._launchers.get(endpoint) is launcher:
                 endpoint.hold(headline(str(error)))
             raise
-        return endpoint.reload()
+        # It may have been taken away meanwhile.
+        return self._launchers.get(endpoint) is launcher and endpoint.reload()
 
     def describe(self, endpoint: Endpoint) -> str:
         """What the workers of an endpoint run, for a person; empty when it starts none."""
@@ -121,6 +129,7 @@ class Staff:
 
     async def close(self) -> None:
         """End all."""
+        self._is_closed = True
         for endpoint, launcher in self._launchers.items():
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint.id, left)
