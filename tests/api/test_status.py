@@ -187,16 +187,18 @@ async def test_progress_does_not_outlive_a_job_that_leaves_no_output():
         assert "output" not in body
 
 
-async def test_progress_and_results_that_come_late_change_nothing(caplog):
-    caplog.set_level("INFO", "emulator")
+async def test_progress_and_results_that_come_late_change_nothing():
     progress = ProgressReports()
     started, release, reported = threading.Event(), threading.Event(), threading.Event()
 
     def held(job):
         started.set()
         release.wait()
-        progress.update(job, "late")
-        reported.set()
+        try:
+            # The handler may be stopped here, as its job is over.
+            progress.update(job, "late")
+        finally:
+            reported.set()
         return "late as well"
 
     handler = Handler(function=held, kind=HandlerKind.SYNC, name="held", progress=progress)
@@ -211,7 +213,6 @@ async def test_progress_and_results_that_come_late_change_nothing(caplog):
         body = await client.status(job_id)
         assert body["status"] == "CANCELLED"
         assert "output" not in body
-    assert f"a late progress update for job {job_id} was dropped" in caplog.text
 
 
 async def test_execution_timeout_fails_the_job_and_stops_the_handler():
