@@ -6,6 +6,7 @@ import secrets
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.api.auth import Access, BrowserGuard, is_loopback
@@ -16,7 +17,15 @@ from emulator.clock.clock import Clock, clock_of
 from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
-from emulator.core.events import JobMoved, WorkerMoved, WorkerWrote, unfailing
+from emulator.core.events import (
+    ChunksRead,
+    FaultFired,
+    JobForgotten,
+    JobMoved,
+    WorkerMoved,
+    WorkerWrote,
+    unfailing,
+)
 from emulator.core.job import JobStatus
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.history.event_feed import EventFeed
@@ -25,6 +34,8 @@ from emulator.history.log_lines import log_event
 from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
+from emulator.ledger.parts import Served
+from emulator.ledger.state_file import StateFile
 from emulator.masking import without
 from emulator.s3.store import LocalStore, StoreGone
 from emulator.scenario.faults import Faults
@@ -44,7 +55,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from emulator.api.app import EmulatorApp
-    from emulator.core.events import Event
+    from emulator.core.events import Change, Event
+    from emulator.ledger.database import Sync
     from emulator.workers.project import Project
 
 #: The endpoint that is there when none is asked for.
@@ -56,6 +68,7 @@ _NEEDS_SERVING = (
     "the workers of endpoint {!r} are processes, which reach the emulator over HTTP:"
     " use `async with emulator.serve()`"
 )
+_STOPPING = "the emulator is stopping: send it again when it is there again"
 _NOT_RUNNING = "the emulator is not running: use `async with Emulator(...)`, or `await emulator.start()`"
 
 
@@ -77,12 +90,14 @@ class Emulator:
     :param rate_limit_scale: multiplies every limit.
     :param journal_entries: how many entries of each kind the journal keeps; 0 keeps none.
     :param s3: whether a local S3 store runs with it, whose variables workers get (the extra `s3`).
+    :param state: the file in which the state is kept, so that it outlives the process; none by default.
+    :param state_sync: what it survives: any the end of the process, `full` a loss of power too.
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
     :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
     :param code_over_http: whether whoever may use the control API may say what workers run.
     :param code_token: whoever sends it may say so in any case; made up when not given.
-    :raises ConfigError: an endpoint id or a number is out of bounds.
+    :raises ConfigError: an endpoint id, a number or `state_sync` is none.
     """
 
     def __init__(
@@ -96,6 +111,8 @@ class Emulator:
         rate_limit_scale: float = 1.0,
         journal_entries: int = ENTRIES_KEPT,
         s3: bool = False,
+        state: str | Path | None = None,
+        state_sync: Sync = "normal",
         on_event: Callable[[Event], None] | None = None,
         allow_hosts: Collection[str] = (),
         allow_origins: Collection[str] = (),
@@ -137,6 +154,8 @@ class Emulator:
             _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
             for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
         }
+        self._state = None if state is None else StateFile(Path(state), state_sync)
+        self._given = frozenset(self._endpoints)
         self._queue_watch = QueueWatch(self._endpoints)
         self._staff = Staff(self._access.any_key, self.worker_secrets)
         self._logs = WorkerLogs(self.clock, self._feed)
@@ -156,6 +175,11 @@ class Emulator:
     def checks_keys(self) -> bool:
         """Whether only certain API keys pass."""
         return self._access.checks_keys
+
+    @property
+    def worker_key(self) -> str:
+        """What a worker from elsewhere may be given as `RUNPOD_AI_API_KEY`; it passes for such calls."""
+        return self._access.worker_key if self.checks_keys else "anything"
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """An endpoint: `submit`, `wait`, `cancel`, `health` and the rest, without HTTP.
@@ -254,10 +278,12 @@ class Emulator:
                 webhooks=self._webhooks,
                 waits=self._waits,
                 store=self.store,
+                state=self._state,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
                 url=lambda: self._url,
+                is_open=lambda: not (self._guard.loopback_only or self._access.checks_keys),
             ),
             lifespan=self._lifespan,
         )
@@ -269,6 +295,7 @@ class Emulator:
 
         :raises HandlerError: a handler cannot be loaded; nothing has been started.
         :raises ConfigError: the S3 store cannot be started.
+        :raises StateError: the state file cannot be used.
         :raises EmulatorError: it has been started before.
         """
         if self._started_ms is not None:
@@ -278,6 +305,8 @@ class Emulator:
                 await self.store.start()
             for endpoint in self._endpoints.values():
                 await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            if self._state is not None:
+                await self._state.open(self._served())
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
@@ -307,6 +336,8 @@ class Emulator:
             raise ConfigError(f"there are {ENDPOINTS_MAX} endpoints already: take some away")
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
+        if self._state is not None:
+            self._state.follow(own_clock)
         if self._started_ms is not None:
             try:
                 self._check_served(endpoint)
@@ -320,6 +351,8 @@ class Emulator:
         while endpoint_id in self._endpoints:
             await self.remove_endpoint(endpoint_id)
         self._endpoints[endpoint_id] = endpoint
+        # It is no longer what the command line says.
+        self._given -= {endpoint_id}
         if self._started_ms is not None:
             self._staff.open(endpoint, self._url)
         return endpoint
@@ -327,6 +360,32 @@ class Emulator:
     def _check_served(self, endpoint: Endpoint) -> None:
         if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
             raise EmulatorError(_NEEDS_SERVING.format(endpoint.id))
+
+    async def _add_endpoint(self, endpoint_id: str, config: EndpointConfig, clock: str | None) -> Endpoint:
+        """Add an endpoint of an earlier process.
+
+        :raises EmulatorError: its handler cannot be loaded, or a setting is none any more.
+        """
+        own_clock = self.clock if clock is None else clock_of(clock)
+        endpoint = self._build_endpoint(_checked_id(endpoint_id), config, own_clock)
+        try:
+            await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+        except EmulatorError:
+            self._forget_endpoint(endpoint)
+            raise
+        self._endpoints[endpoint_id] = endpoint
+        return endpoint
+
+    def _served(self) -> Served:
+        return Served(
+            clock=self.clock,
+            endpoints=self._endpoints,
+            scenarios=self._scenarios,
+            faults=self.faults,
+            webhooks=self._webhooks,
+            given=lambda: self._given,
+            add_endpoint=self._add_endpoint,
+        )
 
     async def remove_endpoint(self, endpoint_id: str) -> None:
         """Take an endpoint away, with its jobs, its workers, and the faults ordered for it alone.
@@ -351,12 +410,16 @@ class Emulator:
 
     async def stop(self) -> None:
         """End the workers, answer those who wait, and give webhook calls in flight two seconds."""
+        if self._state is not None:
+            await self._state.write()
         for endpoint in self._endpoints.values():
             endpoint.close()
         self._queue_watch.close()
         await self._staff.close()
         self._obstacles = [_NOT_RUNNING]
         await self._webhooks.close(_WEBHOOK_PATIENCE_S)
+        if self._state is not None:
+            await self._state.close()
         if self.store is not None:
             await self.store.stop()
         for clock in self._clocks():
@@ -386,6 +449,8 @@ class Emulator:
         self.journal.clear()
         self._measures.update({endpoint: Measures(endpoint) for endpoint in self._measures})
         self._feed.add("reset", lambda: {"reset": counts})
+        if self._state is not None:
+            self._state.touch()
         return counts
 
     async def __aenter__(self) -> Self:
@@ -417,11 +482,17 @@ class Emulator:
         await server.start()
         self._url = url_of(listener)
         self._obstacles = []
+        if self._state is not None:
+            self._state.served_at(self._url)
         for endpoint in self._of_kind(WorkerKind.PROCESS):
             self._staff.open(endpoint, self._url)
         try:
             yield self._url
         finally:
+            if self._state is not None:
+                # What workers bring from here on would be dropped: they are to bring it to the next one.
+                self._obstacles = [_STOPPING]
+                await self._state.write()
             self._url = None
             self._logs.release()
             self._waits.release()
@@ -456,7 +527,7 @@ class Emulator:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
         config = with_module_as_command(config)
 
-        def emit(event: Event) -> None:
+        def emit(event: Change) -> None:
             self._on_event(endpoint, event)
 
         endpoint = Endpoint(endpoint_id, config, clock, emit)
@@ -465,7 +536,16 @@ class Emulator:
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
 
-    def _on_event(self, endpoint: Endpoint, event: Event) -> None:
+    def _on_event(self, endpoint: Endpoint, event: Change) -> None:
+        if self._state is not None:
+            self._state.on_event(endpoint, event)
+            if isinstance(event, JobMoved | FaultFired) and (
+                len(self._scenarios[endpoint].stubs) or isinstance(event, FaultFired)
+            ):
+                # They count how often they were used.
+                self._state.touch()
+        if isinstance(event, ChunksRead | JobForgotten):
+            return
         old_news = False
         if self._access.checks_keys and isinstance(event, WorkerWrote):
             # Its environment has a key, and what prints an environment is not rare.

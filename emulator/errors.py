@@ -52,6 +52,14 @@ class ConfigError(EmulatorError, ValueError):
     """A setting has a value the emulator cannot work with."""
 
 
+class StateError(EmulatorError):
+    """The state file cannot be used."""
+
+
+class NotKept(StateError):
+    """What was asked for cannot be made durable: the state file cannot be written."""
+
+
 def _shown(value: object, limit: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -163,6 +163,7 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "execution-timeout": ("execution_timeout_ms", lambda value: duration_ms(str(value), "ms")),
     "scaler-type": ("scaler_type", str),
     "scaler-value": ("scaler_value", _whole_number),
+    "missing-input": ("missing_input", str),
     "result-limit": ("result_limit_mib", _whole_number),
     "cold-start": ("cold_start_ms", lambda value: duration_ms(str(value), "ms")),
     "worker-kind": ("worker_kind", str),
@@ -235,6 +236,8 @@ def read_config_file(path: Path | None, known: Iterable[str]) -> ConfigFile:
             table["workdir"] = str((path.parent / workdir).absolute())
         if isinstance(python := table.get("python"), str) and "/" in python:
             table["python"] = str(path.parent / python)
+    if isinstance(state := options.get("state"), str):
+        options["state"] = str((path.parent / state).absolute())
     for name in options.keys() - set(known):
         hint = _did_you_mean(name.replace("_", "-"), [key.replace("_", "-") for key in known])
         raise ConfigError(f"{path} has an unknown key {name.replace('_', '-')!r}{hint}")

@@ -12,12 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from emulator.api.auth import is_control
-from emulator.api.console_page import add_console
+from emulator.api.console_page import DOCS_WITH_KEY, PAGE_HEADERS, add_console
 from emulator.api.control import control_router
 from emulator.api.control.body_limit import BODY_MAX_MIB, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.docs_page import docs_page
+from emulator.api.durability import Durability
 from emulator.api.errors import INTERNAL_ERROR, error_body, error_reply
 from emulator.api.exchange import Reply
 from emulator.api.openai.errors import is_openai_path, openai_error
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("emulator.api")
 
+_DOCS = "/_emulator/docs"
 _ALWAYS_SERVED = frozenset({"/_emulator/health", "/_emulator/ready"})
 
 
@@ -73,10 +75,11 @@ class EmulatorApp(FastAPI):
         self._access = access
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
+        self._durability = Durability(controls.state)
         self._described: dict[str, Any] | None = None
         self._default_endpoint_id = default_endpoint_id
         self.include_router(control_router(controls))
-        self.add_api_route("/_emulator/docs", self._docs, include_in_schema=False)
+        self.add_api_route(_DOCS, self._docs, include_in_schema=False)
         add_console(self)
         self.add_exception_handler(HTTPException, _on_http_exception)
         self.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -103,13 +106,19 @@ class EmulatorApp(FastAPI):
         elif preflight is not None:
             await self._dispatch.send(preflight, send)
         elif is_control(path) and (refusal := self._access.control_refusal(path, headers)):
-            log.warning("%s %s → 401: %s", scope["method"], path, refusal)
-            await self._dispatch.send(_refusal(path, 401, "unauthorized", refusal), send)
+            if path == _DOCS and b"text/html" in headers.get(b"accept", b""):
+                # A browser cannot send a key when it opens a page.
+                reply = Reply(303, b"", ((b"location", DOCS_WITH_KEY.encode()),))
+            else:
+                log.warning("%s %s → 401: %s", scope["method"], path, refusal)
+                reply = _refusal(path, 401, "unauthorized", refusal)
+            await self._dispatch.send(reply, send)
         elif reasons := self._not_ready(path):
             await self._dispatch.send(_refusal(path, 503, "not_running", "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
+            send = self._durability.of_control(scope["method"], send)
             await self._serve_control(_as_json(scope), headers, receive, self._with_headers(send))
 
     async def _serve_control(
@@ -131,7 +140,8 @@ class EmulatorApp(FastAPI):
 
     async def _docs(self, request: Request) -> HTMLResponse:
         base_url = str(request.base_url).rstrip("/")
-        return HTMLResponse(docs_page(self.openapi(), base_url, self._default_endpoint_id))
+        page = docs_page(self.openapi(), base_url, self._default_endpoint_id)
+        return HTMLResponse(page, headers={name.decode(): value.decode() for name, value in PAGE_HEADERS})
 
     def _not_ready(self, path: str) -> list[str]:
         """Why the path cannot be served now; whether the emulator is ready can always be asked."""

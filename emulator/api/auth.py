@@ -4,10 +4,12 @@ elsewhere. docs/security.md says it for people.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import socket
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,13 +73,20 @@ class Access:
         """The keys that pass; none when any does."""
         return self._api_keys
 
+    @cached_property
+    def worker_key(self) -> str:
+        """A key that passes for workers' calls alone, and from which the others cannot be had.
+
+        It stays the same for as long as the first key does.
+        """
+        made = hashlib.scrypt(self.any_key.encode(), salt=b"a worker's key", n=2**14, r=8, p=1, dklen=16)
+        return f"worker-{made.hex()}"
+
     def refusal(self, authorization: bytes | None) -> str | None:
         """Why a request with this `Authorization` header does not pass (401); None when it does."""
         if not self._required:
             return None
-        key = (authorization or b"").strip()
-        if key[:7].lower() == b"bearer " or key.lower() == b"bearer":
-            key = key[7:].strip()
+        key = _key_in(authorization)
         if not key:
             return "no token provided: send the header 'Authorization: Bearer <your API key>'"
         if self._encoded and not any(hmac.compare_digest(key, each) for each in self._encoded):
@@ -102,6 +111,8 @@ class Access:
         """
         if self.is_ours(worker_id, secret):
             return None
+        if self.checks_keys and hmac.compare_digest(_key_in(authorization), self.worker_key.encode()):
+            return None
         return self.refusal(authorization)
 
     def is_ours(self, worker_id: str, secret: str) -> bool:
@@ -119,6 +130,14 @@ class Access:
             "what workers run cannot be set over HTTP here: name it where the emulator is started, or start"
             " it with --allow-code-over-http"
         )
+
+
+def _key_in(authorization: bytes | None) -> bytes:
+    """The key in an `Authorization` header, which may stand there bare."""
+    key = (authorization or b"").strip()
+    if key[:7].lower() == b"bearer " or key.lower() == b"bearer":
+        key = key[7:].strip()
+    return key
 
 
 class BrowserGuard:

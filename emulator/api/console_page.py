@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
 CONSOLE_PATH = "/_emulator/ui"
+#: Fetches the documentation with a key, which a browser that opens it cannot send.
+DOCS_WITH_KEY = f"{CONSOLE_PATH}/docs.html"
 _FOLDER = Path(__file__).parents[1] / "console"
 #: Nothing but what is served here is run or asked for; media may be shown from services of this machine.
 _POLICY = "; ".join(
@@ -28,7 +30,8 @@ _POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_HEADERS = [
+#: Of every page, and of what it loads.
+PAGE_HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -55,7 +58,7 @@ class _Files(StaticFiles):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
+                message["headers"] = [*message["headers"], *PAGE_HEADERS]
             await send(message)
 
         await super().__call__(scope, receive, send_with_policy)

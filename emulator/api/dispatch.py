@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from emulator.api.call_entry import CallEntry
 from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
+from emulator.api.durability import Durability
 from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
 from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
 from emulator.api.openai.errors import in_openai_form
@@ -94,6 +95,7 @@ class Dispatch:
         self._journal = controls.journal
         self._waits = controls.waits
         self._refused_workers = RefusedWorkers()
+        self._durability = Durability(controls.state)
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -136,7 +138,7 @@ class Dispatch:
             elif reply is None and by_worker:
                 reply = await self._answer_worker(call, endpoint_id, name, parts[1:])
             elif reply is None:
-                reply = await self._answer(call, endpoint_id, OPERATIONS.get(name), len(parts))
+                reply = await self._answer(call, endpoint_id, name, len(parts))
         except ClientGone:
             pass
         except Exception as error:
@@ -188,8 +190,9 @@ class Dispatch:
         return True
 
     async def _answer(
-        self, call: Call, endpoint_id: str, operation: Operation | None, path_length: int
+        self, call: Call, endpoint_id: str, name: str, path_length: int
     ) -> Reply | StreamedReply:
+        operation = OPERATIONS.get(name)
         # Production says whether there is such an endpoint before it asks for a key (wire.md 1).
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
@@ -201,13 +204,13 @@ class Dispatch:
         if call.method not in operation.methods:
             return _wrong_method(call, operation.methods)
         if operation.limit is None:
-            return await _attempt(call, endpoint, operation)
+            return await self._attempt(name, call, endpoint, operation)
         try:
             meter = self._rate_limits.admit(endpoint, operation.limit)
         except TooManyRequests as error:
             return error_reply(429, str(error), ((b"retry-after", b"%d" % error.retry_after_s),))
         try:
-            reply = await _attempt(call, endpoint, operation)
+            reply = await self._attempt(name, call, endpoint, operation)
         except BaseException:
             meter.leave()
             raise
@@ -218,24 +221,30 @@ class Dispatch:
             meter.leave()
         return reply
 
+    async def _attempt(
+        self, name: str, call: Call, endpoint: Endpoint, operation: Operation
+    ) -> Reply | StreamedReply:
+        try:
+            await self._durability.before(name)
+            reply = await operation.answer(call, endpoint)
+            await self._durability.after(name, call, endpoint)
+        except ClientGone:
+            raise
+        except EmulatorError as error:
+            return reply_to(error)
+        return reply
+
     async def _answer_worker(self, call: Call, endpoint_id: str, name: str, ids: list[str]) -> Reply:
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
             return await self._refused_workers.refuse(call, self._no_such_endpoint(endpoint_id))
-        return await answer_worker(name, ids, call, endpoint, self._access, self._refused_workers)
+        return await answer_worker(
+            name, ids, call, endpoint, self._access, self._refused_workers, self._durability
+        )
 
     def _no_such_endpoint(self, endpoint_id: str) -> Reply:
         known = ", ".join(self._endpoints)
         return error_reply(404, f"endpoint not found: {endpoint_id[:100]!r}: this emulator serves {known}")
-
-
-async def _attempt(call: Call, endpoint: Endpoint, operation: Operation) -> Reply | StreamedReply:
-    try:
-        return await operation.answer(call, endpoint)
-    except ClientGone:
-        raise
-    except EmulatorError as error:
-        return reply_to(error)
 
 
 async def _send_truncated(call: Call, send: Send, message: Message) -> None:

@@ -1,4 +1,6 @@
-"""The documentation page: the OpenAPI document as plain HTML, which needs neither network nor scripts."""
+"""The documentation page: the OpenAPI document as plain HTML, which can be read without network and scripts.
+With scripts, calls can be tried (`console/docs.js`).
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,11 @@ import json
 from html import escape
 from typing import Any
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { margin-top: 2.5rem; }
-details { border: 1px solid #8886; border-radius: 6px; margin: .4rem 0; padding: .4rem .8rem; }
-summary { cursor: pointer; }
-summary code { font-weight: 600; }
-pre { background: #8882; border-radius: 6px; padding: .6rem .8rem; overflow-x: auto; }
-table { border-collapse: collapse; }
-td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
-"""
+_HEAD = (
+    "<link rel='icon' href='/_emulator/ui/icon.svg' type='image/svg+xml'>"
+    "<link rel='stylesheet' href='/_emulator/ui/docs.css'>"
+    "<script type='module' src='/_emulator/ui/docs.js'></script>"
+)
 _EXAMPLE_INPUT = {"input": {"prompt": "hello"}}
 #: Of the control API: by path, and where they differ by method.
 _EXAMPLES: dict[str, Any] = {
@@ -46,13 +42,13 @@ def docs_page(document: dict[str, Any], base_url: str, endpoint_id: str) -> str:
     title = f"{document['info']['title']} {document['info']['version']}"
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+        f"<meta name='viewport' content='width=device-width'>{_HEAD}"
+        f"<body data-endpoint='{escape(endpoint_id)}'><main><h1>{escape(title)}</h1>"
         "<p>The document behind this page: <a href='/_emulator/openapi.json'>openapi.json</a>.</p>"
         "<h2>Endpoint</h2><p>As production has them; also at the root, without "
         f"<code>/v2/{{endpoint_id}}</code>, for the endpoint <code>{escape(endpoint_id)}</code>.</p>"
         f"{''.join(by_tag['endpoint'])}"
-        f"<h2>Control</h2><p>The emulator's own.</p>{''.join(by_tag['control'])}</html>"
+        f"<h2>Control</h2><p>The emulator's own.</p>{''.join(by_tag['control'])}</main></body></html>"
     )
 
 
@@ -62,28 +58,34 @@ def _operation(
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     text = operation.get("description") or operation.get("summary", "")
     answers = "".join(_answer(code, answer, document) for code, answer in operation["responses"].items())
+    example = None if body is None else json.dumps(_example(path))
     return (
-        f"<details><summary><code>{method} {escape(path)}</code> {escape(text)}</summary>"
-        f"<pre>{escape(_curl(method, path, example_url, operation, body))}</pre>"
+        f"<details data-method='{method}' data-path='{escape(path)}' data-example='{escape(example or '')}'>"
+        f"<summary><code>{method} {escape(path)}</code> {escape(text)}</summary>"
+        f"<pre>{escape(_curl(method, example_url, operation, example))}</pre>"
         f"{_parameters(operation.get('parameters', []))}"
         f"{'' if body is None else _schema('Body', body, document)}"
         f"{answers}</details>"
     )
 
 
-def _curl(method: str, path: str, url: str, operation: dict[str, Any], body: dict[str, Any] | None) -> str:
+def _example(path: str) -> Any:
+    return _EXAMPLES.get(path.removeprefix("/_emulator"), _EXAMPLE_INPUT)
+
+
+def _curl(method: str, url: str, operation: dict[str, Any], example: str | None) -> str:
     parts = ["curl", *(["-X", method] if method != "GET" else []), url]
     if operation.get("security"):
         parts.append("-H 'Authorization: Bearer KEY'")
-    if body is not None:
-        example = _EXAMPLES.get(path.removeprefix("/_emulator"), _EXAMPLE_INPUT)
-        parts.append(f"-d '{json.dumps(example)}'")
+    if example is not None:
+        parts.append(f"-d '{example}'")
     return " ".join(parts)
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> str:
     rows = "".join(
-        f"<tr><td><code>{escape(parameter['name'])}</code></td><td>in the {escape(parameter['in'])}</td>"
+        f"<tr data-name='{escape(parameter['name'])}' data-in='{escape(parameter['in'])}'>"
+        f"<td><code>{escape(parameter['name'])}</code></td><td>in the {escape(parameter['in'])}</td>"
         f"<td><code>{escape(json.dumps(parameter['schema']))}</code></td></tr>"
         for parameter in parameters
     )

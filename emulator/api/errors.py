@@ -13,6 +13,7 @@ from emulator.errors import (
     InvalidRequest,
     JobNotFound,
     MalformedRequest,
+    NotKept,
     NotRetryable,
 )
 
@@ -24,6 +25,7 @@ _STATUS_OF: dict[type[EmulatorError], int] = {
     NotRetryable: 400,
     EndpointNotFound: 404,
     JobNotFound: 404,
+    NotKept: 500,
 }
 
 INTERNAL_ERROR = "internal error: this is a bug of the emulator; the traceback is in its log"

@@ -36,8 +36,14 @@ REQUESTS_PER_PAGE_MAX = 1_000
 async def run(call: Call, endpoint: Endpoint) -> Reply:
     """Queue a job and answer at once."""
     job = endpoint.submit(
-        JobRequest.parse(await call.body(RUN_BODY_MIB), endpoint.default_policy, ttl=call.ttl())
+        JobRequest.parse(
+            await call.body(RUN_BODY_MIB),
+            endpoint.default_policy,
+            ttl=call.ttl(),
+            missing_input=endpoint.config.missing_input,
+        )
     )
+    call.job_id = job.id
     return _short(job, JobStatus.IN_QUEUE)
 
 
@@ -46,9 +52,14 @@ async def runsync(call: Call, endpoint: Endpoint) -> Reply:
     wait_ms = call.wait_ms(RUNSYNC_WAIT_MS)
     job = endpoint.submit(
         JobRequest.parse(
-            await call.body(RUNSYNC_BODY_MIB), endpoint.default_policy, sync=True, ttl=call.ttl()
+            await call.body(RUNSYNC_BODY_MIB),
+            endpoint.default_policy,
+            sync=True,
+            ttl=call.ttl(),
+            missing_input=endpoint.config.missing_input,
         )
     )
+    call.job_id = job.id
     return await _ended(call, endpoint, job, wait_ms)
 
 

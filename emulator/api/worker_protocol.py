@@ -9,18 +9,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from emulator.api.errors import error_reply
-from emulator.api.exchange import Reply
+from emulator.api.errors import error_reply, reply_to
+from emulator.api.exchange import ClientGone, Reply
 from emulator.clock.real_time import next_round
 from emulator.core.gateway import Gateway
 from emulator.core.json_text import NotJSON, encode
 from emulator.core.result import MIB, JobResult
-from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, WorkerGone
+from emulator.errors import BodyTooLarge, JobNotFound, MalformedRequest, NotKept, WorkerGone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from emulator.api.auth import Access
+    from emulator.api.durability import Durability
     from emulator.api.exchange import Call
     from emulator.api.refused_workers import RefusedWorkers
     from emulator.core.endpoint import Endpoint
@@ -39,24 +40,37 @@ _BATCH_MAX = 1_000
 _BEGUN_WITHIN_MS = 300
 #: The loop rounds from the end of a connection to the end of what was done for it.
 _ROUNDS_TO_HANG_UP = 3
+#: Real seconds before a worker hears that no job can be given to it.
+_NOT_KEPT_PAUSE_S = 1.0
 RESULT_BODY_MIB = 100
+#: What an SDK is to put its own id in place of, and some leave.
+_LEFT_IN_URLS = frozenset({"$ID", "$RUNPOD_POD_ID"})
 _WORKER_ID_MAX = 100
 
 
 class WorkerCall:
     """A request of a worker."""
 
-    def __init__(self, call: Call, endpoint: Endpoint, ids: list[str]) -> None:
+    def __init__(self, call: Call, endpoint: Endpoint, ids: list[str], durability: Durability) -> None:
         self.call = call
+        self.durability = durability
         self.endpoint = endpoint
         self.gateway = Gateway(endpoint)
         # A URL template without a `?` makes the SDK append its parameters to the path.
         *ids, last = ids
         last, _, parameters = last.partition("&")
-        self.worker_id, self.job_id = (*ids, last, "")[:2]
         self._appended = dict(parse_qsl(parameters, keep_blank_values=True))
+        worker_id, self.job_id = (*ids, last, "")[:2]
+        self.worker_id = self._filled_in(worker_id)
         #: It comes from a worker that was started here, be it one that should be gone by now.
         self.is_ours = False
+
+    def _filled_in(self, worker_id: str) -> str:
+        """The worker's id; where its URL has a variable in its place, that of who holds the job."""
+        if worker_id not in _LEFT_IN_URLS:
+            return worker_id
+        job_id = self.job_id or self.parameter("job_id").partition(",")[0]
+        return self.gateway.holder_of(job_id) or worker_id
 
     def parameter(self, name: str, default: str = "") -> str:
         """A parameter of the URL."""
@@ -84,19 +98,29 @@ class WorkerCall:
 
 
 async def answer_worker(
-    name: str, ids: list[str], call: Call, endpoint: Endpoint, access: Access, refused: RefusedWorkers
+    name: str,
+    ids: list[str],
+    call: Call,
+    endpoint: Endpoint,
+    access: Access,
+    refused: RefusedWorkers,
+    durability: Durability,
 ) -> Reply:
     """The answer to one of the calls named in `WORKER_CALLS`."""
     answer, id_count, methods = WORKER_CALLS[name]
     if len(ids) != id_count:
         return await refused.refuse(call, error_reply(404, f"no such operation: {call.path[:200]!r}"))
-    asked = WorkerCall(call, endpoint, ids)
+    asked = WorkerCall(call, endpoint, ids, durability)
     asked.is_ours = access.is_ours(asked.worker_id, asked.parameter("secret"))
     if (refusal := _refusal(asked, methods, access)) is not None:
         return await refused.refuse(call, refusal)
     try:
-        with asked.gateway.contact(asked.worker_id):
-            return await answer(asked)
+        with asked.gateway.contact(asked.worker_id, by_ping=name == "ping"):
+            reply = await answer(asked)
+            await durability.after(name, call, endpoint)
+            return reply
+    except NotKept as error:
+        return reply_to(error)
     except WorkerGone:
         return error_reply(400, "worker is going away")
     except MalformedRequest as error:
@@ -139,6 +163,9 @@ async def job_stop(asked: WorkerCall) -> Reply:
     waiting = asked.gateway.next_stop_signals(asked.worker_id, hold_ms=POLL_HOLD_MS)
     try:
         job_ids = await asked.call.while_connected(waiting)
+    except ClientGone:
+        asked.gateway.hung_up(asked.worker_id)
+        raise
     except WorkerGone:
         # It is going away, or has not asked for its first job yet. After this answer it pauses for a second.
         return Reply(204, b"")
@@ -225,8 +252,13 @@ async def _take(asked: WorkerCall, limit: int, *, by_batch: bool = False) -> lis
         await asked.call.while_connected(gateway.linger(worker_id, _GONE_HOLD_MS))
         raise WorkerGone
     with gateway.contact(worker_id):
-        # A job must not be answered to a worker that has just hung up.
-        return await asked.call.while_connected(_taken(asked, limit, by_batch=by_batch), listen_after_s=0)
+        taking = _taken(asked, limit, by_batch=by_batch)
+        try:
+            # A job must not be answered to a worker that has just hung up.
+            return await asked.call.while_connected(taking, listen_after_s=0)
+        except ClientGone:
+            gateway.hung_up(worker_id)
+            raise
 
 
 async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
@@ -239,8 +271,15 @@ async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
     try:
         for _ in range(_ROUNDS_TO_HANG_UP):
             await next_round()
+        if jobs:
+            await asked.durability.all_kept()
     except asyncio.CancelledError:
         gateway.hand_back(worker_id, [job.id for job in jobs])
+        raise
+    except NotKept:
+        gateway.hand_back(worker_id, [job.id for job in jobs])
+        # It asks again at once.
+        await next_round(_NOT_KEPT_PAUSE_S)
         raise
     return jobs
 

@@ -21,7 +21,7 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
 
     :param in_folder: where workers run, if that was set.
     """
-    # Keys are shown nowhere.
+    # Keys are shown nowhere; that of workers is good for nothing else.
     key = "one-of-your-keys" if emulator.checks_keys else "anything"
     rows = [("url", emulator.url)]
     for endpoint_id in emulator.endpoint_ids:
@@ -29,7 +29,7 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         rows.append(("endpoint", f"{endpoint_id}  {emulator.url}/v2/{endpoint_id}"))
         if kind is WorkerKind.EXTERNAL:
             rows.append(("workers", "external: those that come; give each these variables:"))
-            rows += [("", line) for line in _variables(emulator.url, endpoint_id, key)]
+            rows += [("", line) for line in _variables(emulator.url, endpoint_id, emulator.worker_key)]
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))
             rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))

@@ -24,6 +24,7 @@ from emulator.cli.stop_signals import on_stop_signals
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.durations import duration_ms
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
 from emulator.errors import ClockError, ConfigError, EmulatorError
@@ -51,6 +52,7 @@ _GC_THRESHOLD = 50_000
 #: Real seconds that tasks which have been cancelled get to end.
 _LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
+StateSync = Literal["full", "normal", "off"]
 
 
 #: How the options are grouped in the help.
@@ -60,7 +62,8 @@ _GROUPS = {
     " scaler-value cold-start flashboot",
     "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
     " rate-limits rate-limit-scale",
-    "The emulator": "config clock journal-entries result-limit s3 log-format log-level",
+    "The emulator": "config clock state state-sync journal-entries result-limit missing-input s3"
+    " log-format log-level",
 }
 #: What the help calls their values.
 _VALUES = {
@@ -82,9 +85,12 @@ _VALUES = {
     "allow-host": "NAME",
     "rate-limit-scale": "NUMBER",
     "journal-entries": "N",
+    "state": "FILE",
+    "state-sync": "full|normal|off",
     "log-format": "text|json",
     "log-level": "LEVEL",
     "result-limit": "MIB",
+    "missing-input": "refuse|accept",
     "allow-origin": "ORIGIN",
 }
 
@@ -204,6 +210,13 @@ def serve(
             "MiB that a result may have (default: production's 10 for /run, 20 for /runsync).",
         ),
     ] = None,
+    missing_input: Annotated[
+        MissingInput,
+        _option(
+            "--missing-input",
+            "Refuse a request without input, or accept it, as production does.",
+        ),
+    ] = _DEFAULTS.missing_input,
     flashboot: Annotated[
         bool, _option("--flashboot/--no-flashboot", "Park idle workers instead of ending them.")
     ] = False,
@@ -241,6 +254,18 @@ def serve(
     s3: Annotated[
         bool, _option("--s3/--no-s3", "Start a local S3 store, and hand its variables to workers.")
     ] = False,
+    state: Annotated[
+        Path | None,
+        _option("--state", "Keep all jobs and the rest of the state in this file, for the next start."),
+    ] = None,
+    state_sync: Annotated[
+        StateSync,
+        _option(
+            "--state-sync",
+            "What the state survives: normal the end of the process, full a loss of power too; off is the"
+            " same as normal, unless power is lost: then the file may be damaged.",
+        ),
+    ] = "normal",
     clock: Annotated[str, _option("--clock", "How time runs.", metavar="real|frozen|auto|scaled:N")] = "real",
     open_page: Annotated[bool, _option("--open/--no-open", "Open the console in the browser.")] = False,
     log_format: Annotated[
@@ -293,6 +318,7 @@ def serve(
             worker_args=tuple(worker_args or ()),
             flashboot=flashboot,
             result_limit_mib=result_limit,
+            missing_input=missing_input,
             system_checks=system_checks,
             workers_min=workers_min,
             workers_max=workers_max,
@@ -306,6 +332,7 @@ def serve(
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
         if nearness["handler"] == _COMMAND_LINE and before:
             _check_used(str(handler), endpoint or (), endpoints)
+        state = None if state is None else state.absolute()
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
         api_keys = given_keys(api_key)
@@ -323,6 +350,8 @@ def serve(
             rate_limit_scale=rate_limit_scale,
             journal_entries=journal_entries,
             s3=s3,
+            state=state,
+            state_sync=state_sync,
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reload = sys.stderr.isatty() if reload is None else reload

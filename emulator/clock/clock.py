@@ -74,6 +74,8 @@ class Clock:
         self._waits = Waits(self._frozen_at, self._activities.any)
         self._skipping: asyncio.Task[None] | None = None
         self._advancing: asyncio.Lock | None = None
+        #: Called when time has jumped, or runs otherwise.
+        self.on_change: Callable[[], object] = _nothing
         #: What has fired since the advance under way began.
         self._fired: list[FiredTimer] | None = None
 
@@ -85,11 +87,12 @@ class Clock:
     @property
     def mode(self) -> str:
         """`frozen`, `real`, `auto` or `scaled:N`."""
-        if self._auto:
-            return "auto"
-        if self._rate == 0:
-            return "frozen"
-        return "real" if self._rate == 1 else f"scaled:{self._rate:g}"
+        return _mode_of(self._rate, auto=self._auto)
+
+    @property
+    def initial_mode(self) -> str:
+        """The mode that it was made in."""
+        return _mode_of(self._initial_rate, auto=self._initially_auto)
 
     @property
     def stands_still(self) -> bool:
@@ -168,6 +171,21 @@ class Clock:
     def resume(self) -> None:
         """Let time run again, as it did when it was made (as real time if it was made frozen)."""
         self._set_rate(self._initial_rate or 1.0, auto=self._initially_auto)
+
+    def go_on_from(self, now_ms: int) -> None:
+        """Have it be this time: where the clock of an earlier process stood, or has got to since.
+
+        :raises ClockError: it is beyond the year 9999, or before 1970.
+        """
+        if not 0 <= now_ms <= LATEST_MS:
+            raise ClockError(f"the clock's time is {now_ms}: it must be from 0 to {LATEST_MS} (9999)")
+        self._base_ms = now_ms
+        self._real_base_s = real_seconds()
+
+    def catch_up(self) -> None:
+        """Fire what is due by now, in order, without waiting for the loop."""
+        self._fire_due()
+        self._arm()
 
     def restore(self) -> None:
         """Let time run as it did when it was made; the time itself is kept."""
@@ -327,10 +345,12 @@ class Clock:
         self._skip()
         self._waits.watch()
         self.nudge()
+        self.on_change()
 
     def _jump(self, to_ms: int) -> None:
         self._base_ms = max(to_ms, self.now_ms())
         self._real_base_s = real_seconds()
+        self.on_change()
 
     def _fire_due(self) -> None:
         now_ms = self.now_ms()
@@ -383,6 +403,18 @@ class Clock:
         self._waits.close()
         self._timers.clear()
         self._armed_ms = math.inf
+
+
+def _mode_of(rate: float, *, auto: bool) -> str:
+    if auto:
+        return "auto"
+    if rate == 0:
+        return "frozen"
+    return "real" if rate == 1 else f"scaled:{rate:g}"
+
+
+def _nothing() -> None:
+    """Nobody follows the clock."""
 
 
 class VirtualClock(Clock):

@@ -19,7 +19,7 @@ export class JobList {
     this._list = h("div", { class: "list", tabindex: 0, role: "list", "aria-label": "Jobs", onscroll: () => this.draw() }, this._space);
     this._all = h("input", { type: "checkbox", "aria-label": "Select all", onchange: () => this.selectAll(this._all.checked) });
     this.element = h("div", {}, h("div", { class: "jobhead" }, h("span", {}, this._all), h("span", {}, "Status"), h("span", { class: "wide" }, "Submitted"), h("span", {}, "Id"),
-      h("span", { class: "wide" }, "Input"), h("span", { class: "number wide" }, "Delay"), h("span", { class: "number" }, "Execution")), this._list);
+      h("span", { class: "wide" }, "Input or error"), h("span", { class: "number wide" }, "Delay"), h("span", { class: "number" }, "Execution")), this._list);
   }
 
   /** @param {Brief[]} jobs */

@@ -3,7 +3,7 @@
 import { copyButton, download, fill, h } from "./dom.js";
 
 const SHOWN = 100;
-const LONG = 2_000;
+const LONG = 2_000, SHORT = 64;
 
 /** @param {unknown} value @param {number} [depth] branches that are open at first @returns {HTMLElement} */
 export function tree(value, depth = 2) {
@@ -36,18 +36,32 @@ function node(name, value, depth) {
 
 /** @param {unknown} value */
 function leaf(value) {
-  if (typeof value === "string") {
-    const text = value.length > LONG ? `${value.slice(0, LONG)}… (${value.length} characters)` : value;
-    return h("span", { class: "string" }, JSON.stringify(text));
-  }
+  if (typeof value === "string") return string(value);
   return h("span", { class: typeof value === "number" ? "number" : "literal" }, String(value));
 }
 
-/** How the base64 of each kind of file begins. @type {[string, string][]} */
+/** A long text is shown in part until it is asked for; of a file in base64 the beginning is enough. @param {string} text */
+function string(text) {
+  const shown = mediaSource(text)?.[1].startsWith("data:") ? SHORT : LONG;
+  const element = h("span", { class: "string" }, JSON.stringify(text.length > shown ? `${text.slice(0, shown)}…` : text));
+  if (text.length <= shown) return element;
+  const more = h("button", { class: "plain", type: "button", onclick: () => fill(element, JSON.stringify(text)) }, `all ${text.length} characters`);
+  element.append(" ", more);
+  return element;
+}
+
+/** How each kind of file begins: what is where. @type {[number, string, string][]} */
 const BEGINNINGS = [
-  ["iVBORw0KGgo", "image/png"], ["/9j/", "image/jpeg"], ["R0lGOD", "image/gif"], ["UklGR", "image/webp"],
-  ["SUQz", "audio/mpeg"], ["T2dnUw", "audio/ogg"], ["AAAAIGZ0eXA", "video/mp4"], ["AAAAHGZ0eXA", "video/mp4"], ["GkXfo", "video/webm"],
+  [0, "\x89PNG", "image/png"], [0, "\xff\xd8\xff", "image/jpeg"], [0, "GIF8", "image/gif"], [8, "WEBP", "image/webp"], [8, "WAVE", "audio/wav"],
+  [0, "ID3", "audio/mpeg"], [0, "\xff\xfb", "audio/mpeg"], [0, "OggS", "audio/ogg"], [0, "fLaC", "audio/flac"], [4, "ftyp", "video/mp4"], [0, "\x1aE\xdf\xa3", "video/webm"],
 ];
+
+/** The kind of file that a text is in base64; null when it is none. @param {string} text */
+function kindOfBase64(text) {
+  if (text.length < 60 || !/^[A-Za-z0-9+/]{60}/.test(text) || !/^[A-Za-z0-9+/]+=*$/.test(text.slice(0, 400).trim())) return null;
+  const bytes = atob(text.slice(0, 16));
+  return BEGINNINGS.find(([at, begins]) => bytes.startsWith(begins, at))?.[2] ?? null;
+}
 const BY_NAME = /\.(png|jpe?g|gif|webp|svg|mp3|wav|ogg|mp4|webm)(?:[?#]|$)/i;
 
 /** What a text shows as, where it is a file in base64 or the address of one on this machine. @param {string} text */
@@ -65,11 +79,8 @@ export function media(text) {
 function mediaSource(text) {
   const data = text.match(/^data:((?:image|audio|video)\/[\w.+-]+);base64,[A-Za-z0-9+/=\s]+$/);
   if (data) return [data[1], text];
-  if (text.length > 60) {
-    const wav = text.startsWith("UklGR") && text.slice(8, 20).includes("V0FWRQ") ? "audio/wav" : null;
-    const known = BEGINNINGS.find(([begins]) => text.startsWith(begins));
-    if (known && /^[A-Za-z0-9+/]+=*$/.test(text.slice(0, 400).trim())) return [wav ?? known[1], `data:${wav ?? known[1]};base64,${text}`];
-  }
+  const kind64 = kindOfBase64(text);
+  if (kind64) return [kind64, `data:${kind64};base64,${text}`];
   if (!/^https?:\/\//.test(text) || text.length > 2_000 || /\s/.test(text)) return null;
   const named = text.match(BY_NAME);
   if (!named) return ["link", text];

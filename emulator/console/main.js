@@ -69,6 +69,7 @@ function route() {
   fill(tabs, Object.entries(TABS).map(([each, [label]]) => h("a", { href: link(each), "aria-current": each === name ? "page" : null }, label)));
   /** @type {Page} */
   const page = { store, endpoint, path, options: new URLSearchParams(query), go: (to) => { location.hash = link(to); }, link, say, attempt };
+  tabs.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   fill(main);
   main.scrollTop = 0;
   const module = name === "requests" && path[0] === "compare" ? compare : name === "requests" && path[0] && path[0] !== "new" ? job : TABS[name][1];
@@ -87,11 +88,12 @@ function drawHeader() {
     h("div", { class: "name" }, h("img", { src: "/_emulator/ui/icon.svg", alt: "" }), h("h1", {}, store.endpoints.length > 1 ? choice : endpoint)),
     h("div", { class: "state", id: "state" }, h("span", {}, h("i", { class: `dot ${state}` }), ` ${word}`), "·",
       h("span", {}, h("b", {}, counts.running), " running workers"), "·", h("span", {}, h("b", {}, jobs.inProgress), " jobs in progress"), "·", h("span", {}, h("b", {}, jobs.inQueue), " in queue"),
-      store.clock && store.clock.mode !== "real" && h("span", { class: "badge warn" }, `clock ${store.clock.mode}`)),
+      store.clock && store.clock.mode !== "real" && h("span", { class: "badge warn" }, `clock ${store.clock.mode}`),
+      store.open && h("span", { class: "badge warn", title: "It listens beyond this machine and asks for no key: whoever reaches the port may do all that this page can. Set one with --api-key." }, "open to the network, no key")),
     h("div", { class: "right" },
       h("button", { class: "plain", type: "button", onclick: showKeys, "aria-label": "Keyboard shortcuts" }, "?"),
       h("button", { class: "plain", type: "button", onclick: switchTheme, "aria-label": "Light or dark" }, "◐"),
-      h("a", { href: "/_emulator/docs" }, "API docs")));
+      h("a", { href: key.get() ? "/_emulator/ui/docs.html" : "/_emulator/docs" }, "API docs")));
 }
 
 // Light and dark

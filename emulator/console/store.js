@@ -43,6 +43,8 @@ export class Store {
     /** @type {any} */
     this.clock = null;
     this.connected = false;
+    /** Whether other machines may reach it without a key. */
+    this.open = false;
     /** Counts up with each change of a kind. @type {Record<string, number>} */
     this.versions = {};
     /** @type {Set<(changed: Set<string>) => void>} */
@@ -132,6 +134,8 @@ export class Store {
     for (const { kind, data } of events) {
       switch (kind) {
         case "hello":
+          this.open = data.open;
+          this.changed("endpoints");
           if (!data.resumed || data.missed) this.refresh("all", () => this.load(), 0);
           break;
         case "missed":

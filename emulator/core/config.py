@@ -19,6 +19,7 @@ from emulator.core.policy import (
     TTL_MIN_MS,
     ExecutionPolicy,
 )
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.errors import ConfigError
 
@@ -100,6 +101,8 @@ class EndpointConfig:
     sync_retention_ms: int = 60_000
     #: MiB that a result may have; None is production's limit, 10 for /run and 20 for /runsync (wire.md 2).
     result_limit_mib: int | None = None
+    #: What becomes of a request without an input: refused, or taken as production takes it (wire.md 2).
+    missing_input: MissingInput = MissingInput.REFUSE
     #: How long a worker may hold on to a job that it was told to stop.
     stop_grace_ms: int = 3_000
     #: A worker that has sent heartbeats and then none for this long is lost, with its jobs.
@@ -107,6 +110,7 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scaler_type", _scaler_type(self.scaler_type))
+        object.__setattr__(self, "missing_input", _missing_input(self.missing_input))
         object.__setattr__(self, "worker_kind", _worker_kind(self.worker_kind))
         object.__setattr__(self, "command", words_of(self.command))
         if self.command and self.handler is not None:
@@ -174,6 +178,13 @@ def _scaler_type(value: str) -> ScalerType:
         return ScalerType(value)
     except ValueError:
         raise ConfigError(f"scaler_type is {value!r}: it must be QUEUE_DELAY or REQUEST_COUNT") from None
+
+
+def _missing_input(value: str) -> MissingInput:
+    try:
+        return MissingInput(value)
+    except ValueError:
+        raise ConfigError(f"missing_input is {value!r}: it must be refuse or accept") from None
 
 
 def words_of(command: str | Iterable[str]) -> tuple[str, ...]:

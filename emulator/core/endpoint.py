@@ -10,7 +10,8 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from emulator.core.events import unfailing
+from emulator.core.comeback import come_back
+from emulator.core.events import ChunksRead, unfailing
 from emulator.core.job import RETRYABLE, Job, JobStatus
 from emulator.core.job_ids import JobIds
 from emulator.core.job_life import ERROR_LOST_TWICE, JobLife
@@ -19,12 +20,13 @@ from emulator.core.store import JobStore, MemoryStore
 from emulator.errors import JobNotFound, NotRetryable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from emulator.clock.clock import Clock
+    from emulator.core.comeback import Kept
     from emulator.core.config import EndpointConfig
-    from emulator.core.events import Event
+    from emulator.core.events import Change
     from emulator.core.interference import Interference
     from emulator.core.worker import WorkerLauncher
 
@@ -40,7 +42,7 @@ class Endpoint:
         endpoint_id: str,
         config: EndpointConfig,
         clock: Clock,
-        emit: Callable[[Event], None],
+        emit: Callable[[Change], None],
         store: JobStore | None = None,
     ) -> None:
         self.id = endpoint_id
@@ -49,7 +51,8 @@ class Endpoint:
         self.default_policy = config.default_policy
         self._store: JobStore = MemoryStore() if store is None else store
         self._job_ids = JobIds()
-        self.life = JobLife(endpoint_id, config, clock, unfailing(emit), self._store)
+        self._emit = unfailing(emit)
+        self.life = JobLife(endpoint_id, config, clock, self._emit, self._store)
         self.queue = self.life.queue
         self.takers = self.life.takers
         self.pool = self.life.pool
@@ -87,6 +90,15 @@ class Endpoint:
         self.default_policy = self.config.default_policy
         self.life.configure(self.config)
 
+    def resume(self, jobs: Iterable[Kept], ended: Mapping[JobStatus, int], retried: int) -> list[Job]:
+        """Go on with the jobs of an earlier process, in order of their submission, and with its counters.
+
+        Returns those whose workers went with that process: they are in progress, and nobody has them.
+        """
+        self.life.ended.update(ended)
+        self.life.retried = retried
+        return come_back(self.life, jobs)
+
     def release_waiters(self) -> None:
         """Answer everyone who waits, be it for a job to end or to come."""
         self.pool.release_polls()
@@ -120,7 +132,9 @@ class Endpoint:
         :raises InvalidRequest: a field breaks a rule of wire.md 2.
         """
         if not isinstance(request, JobRequest):
-            request = JobRequest.of(request, self.default_policy, sync=sync)
+            request = JobRequest.of(
+                request, self.default_policy, sync=sync, missing_input=self.config.missing_input
+            )
         job = Job(self._job_ids.new(sync=request.sync), request, self.clock.now_ms())
         self.life.begin(job)
         for warning in request.warnings:
@@ -130,7 +144,8 @@ class Endpoint:
         if request.empty_input:
             self.life.notice(
                 "warning",
-                "the input is {}: as in production, the SDK in a worker drops such a job, so it ends FAILED"
+                f"the input is {'missing or null' if job.input is None else '{}'}: as in production, the"
+                " SDK in a worker drops such a job, so it ends FAILED"
                 f" '{ERROR_LOST_TWICE}'; where a worker takes several at a time, its handler gets a job"
                 " without 'input'. Send at least one key",
                 job,
@@ -145,7 +160,11 @@ class Endpoint:
         :raises InvalidRequest: a field breaks a rule of wire.md 2.
         """
         request = JobRequest.parse(
-            job.body if body is None else body, self.default_policy, sync=job.sync, again_of=job.id
+            job.body if body is None else body,
+            self.default_policy,
+            sync=job.sync,
+            again_of=job.id,
+            missing_input=self.config.missing_input,
         )
         return self.submit(request)
 
@@ -158,6 +177,10 @@ class Endpoint:
         if job is None:
             raise JobNotFound
         return job
+
+    def find(self, job_id: str) -> Job | None:
+        """The job with this id; None when it is unknown or its result has expired."""
+        return self._store.get(job_id)
 
     def look_up(self, job_id: str) -> Job:
         """The job with this id, be it one that timed out, which clients no longer find.
@@ -191,6 +214,7 @@ class Endpoint:
         if not job.chunks:
             return job.status, []
         chunks = [job.chunks.popleft() for _ in range(min(CHUNKS_PER_READ, len(job.chunks)))]
+        self._emit(ChunksRead(self.id, job, len(chunks)))
         return (JobStatus.IN_PROGRESS if job.terminal and job.chunks else job.status), chunks
 
     def cancel(self, job_id: str) -> Job:

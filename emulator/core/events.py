@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from emulator.core.job import Job, JobStatus
@@ -92,6 +92,23 @@ class JobOutput:
 
 
 @dataclass(slots=True)
+class ChunksRead:
+    """A reader has been given the oldest chunks of a job's stream; for who keeps state, not for people."""
+
+    endpoint_id: str
+    job: Job
+    count: int
+
+
+@dataclass(slots=True)
+class JobForgotten:
+    """A job is found no more: its retention is over; for who keeps state, not for people."""
+
+    endpoint_id: str
+    job: Job
+
+
+@dataclass(slots=True)
 class FaultFired:
     """A fault that was ordered has struck."""
 
@@ -105,14 +122,17 @@ class FaultFired:
 
 
 Event: TypeAlias = JobMoved | JobOutput | WorkerMoved | Notice | WorkerWrote | FaultFired
+#: With what matters to those alone who keep the state.
+Change: TypeAlias = Event | ChunksRead | JobForgotten
 Listener: TypeAlias = Callable[[Event], None]
+_E = TypeVar("_E", bound=Change)
 
 
-def unfailing(listener: Listener) -> Listener:
+def unfailing(listener: Callable[[_E], None]) -> Callable[[_E], None]:
     """A listener that cannot break off what it is told of: what it raises is logged, and goes no further."""
     failed = False
 
-    def tell(event: Event) -> None:
+    def tell(event: _E) -> None:
         nonlocal failed
         try:
             listener(event)

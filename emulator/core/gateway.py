@@ -169,7 +169,7 @@ class Gateway:
         if worker.state is WorkerState.UNHEALTHY:
             # A late sign of life of a worker that is being started anew.
             return
-        if missed_when_silent:
+        if missed_when_silent and not worker.hung_up:
             self._expect_another(worker)
         named = frozenset(job_ids) | worker.unseen
         for job_id in worker.stopping.keys() - named:
@@ -229,6 +229,10 @@ class Gateway:
 
     # Workers that nobody here has started
 
+    def holder_of(self, job_id: str) -> str | None:
+        """The id of the worker that holds a job; None when nobody does."""
+        return next((worker.id for worker in self._pool if job_id in worker.jobs), None)
+
     def is_ours(self, worker_id: str) -> bool:
         """Whether the worker is one that was started here, and has not gone."""
         worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
@@ -238,6 +242,11 @@ class Gateway:
         """Whether the worker has asked for a job since it was started."""
         worker = self._pool.get(worker_id) or self._pool.parked(worker_id)
         return worker is not None and worker.state is not WorkerState.INITIALIZING
+
+    def is_starting(self, worker_id: str) -> bool:
+        """Whether the worker has not asked for a job yet; one that was let go meanwhile is not waited for."""
+        worker = self._pool.get(worker_id)
+        return worker is not None and worker.state is WorkerState.INITIALIZING
 
     def takes_of_idle(self, worker_id: str) -> int | None:
         """How often a worker that waits for nothing, though it holds no job, has asked for one.
@@ -277,14 +286,32 @@ class Gateway:
             if len(self._pool) >= STRANGERS_MAX:
                 raise WorkerGone
             self._expect_another(self._pool.welcome(worker_id))
+            if worker_id.startswith("$"):
+                self.warn(
+                    worker_id,
+                    f"the URL by which it asks for jobs still has {worker_id}: put the worker's id in its"
+                    " place, as a second worker with this URL would be taken for the same one",
+                )
+
+    def expect_back(self) -> None:
+        """Workers that came by themselves to an earlier process are lost if they do not show themselves."""
+        for worker in self._pool:
+            if worker.external:
+                self._expect_another(worker)
 
     @contextmanager
-    def contact(self, worker_id: str) -> Iterator[None]:
-        """A worker that came by itself is alive while the body runs, and is missed some time after it."""
+    def contact(self, worker_id: str, *, by_ping: bool = False) -> Iterator[None]:
+        """A worker that came by itself is alive while the body runs, and is missed some time after it.
+
+        `by_ping` is whether it is but its heartbeat: a process of its own sends that, which may be all that
+        is left of the worker.
+        """
         worker = self._pool.get(worker_id)
-        if worker is None or not worker.external:
+        if worker is None or not worker.external or (by_ping and worker.hung_up):
             yield
             return
+        if not by_ping:
+            worker.hung_up = False
         worker.polls += 1
         try:
             yield
@@ -292,6 +319,12 @@ class Gateway:
             worker.polls -= 1
             if self._pool.get(worker_id) is worker:
                 self._expect_another(worker)
+
+    def hung_up(self, worker_id: str) -> None:
+        """A worker went away while it waited for us, as it does when its process ends."""
+        worker = self._pool.get(worker_id)
+        if worker is not None and worker.external:
+            worker.hung_up = True
 
     def complain(self, worker_id: str, complaint: str) -> None:
         """The worker says that it is unfit for work."""
@@ -367,4 +400,9 @@ class Gateway:
         if worker.polls:
             # It waits for us, and will be expected again when it has been answered.
             return
-        self._life.lose_worker(worker, "its heartbeats have stopped")
+        reason = (
+            "it has hung up and not called again, though its heartbeats go on"
+            if worker.hung_up
+            else ("its heartbeats have stopped")
+        )
+        self._life.lose_worker(worker, reason)

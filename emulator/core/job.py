@@ -63,7 +63,7 @@ class Job:
 
     __slots__ = (
         "_chunked", "_ended", "again_of", "body", "chunks", "delay_ms", "empty_input", "ended_ms", "error",
-        "execution_ms", "id", "next_queued", "output_json", "place", "policy", "previous_queued",
+        "execution_ms", "id", "next_queued", "number", "output_json", "place", "policy", "previous_queued",
         "queued_ms", "retries", "stage_timer", "started_ms", "status", "submitted_ms", "sync",
         "ttl_timer", "webhook", "worker_id",
     )  # fmt: skip
@@ -105,6 +105,8 @@ class Job:
         self.previous_queued: Job | None = None
         self.next_queued: Job | None = None
         self.place = 0
+        #: By which whoever keeps the endpoint's state knows it; 0 while nobody does.
+        self.number = 0
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.status}>"
@@ -127,7 +129,7 @@ class Job:
     @property
     def input(self) -> Any:
         """The input as a Python value."""
-        return json.loads(self.body)["input"]
+        return json.loads(self.body).get("input")
 
     @property
     def ended(self) -> Wakeup:
@@ -149,7 +151,7 @@ class Job:
         fields["id"] = self.id
         if self.empty_input:
             # wire.md 2: production leaves an empty input out.
-            del fields["input"]
+            fields.pop("input", None)
         return fields
 
     def move_to(self, status: JobStatus) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.advice import Advice
-from emulator.core.events import JobMoved, JobOutput, Notice, WorkerWrote
+from emulator.core.events import JobForgotten, JobMoved, JobOutput, Notice, WorkerWrote
 from emulator.core.interference import NO_INTERFERENCE
 from emulator.core.job import TERMINAL, Job, JobStatus
 from emulator.core.job_error import init_failure
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from emulator.clock.clock import Clock
     from emulator.core.config import EndpointConfig
-    from emulator.core.events import Event, WorkerLine
+    from emulator.core.events import Change, WorkerLine
     from emulator.core.result import JobResult
     from emulator.core.store import JobStore
     from emulator.core.worker import Worker
@@ -47,7 +47,7 @@ class JobLife:
         endpoint_id: str,
         config: EndpointConfig,
         clock: Clock,
-        emit: Callable[[Event], None],
+        emit: Callable[[Change], None],
         store: JobStore,
     ) -> None:
         self._endpoint_id = endpoint_id
@@ -110,7 +110,7 @@ class JobLife:
             self._start(job, worker)
             if job.empty_input and not worker.by_batch:
                 # The SDK in the worker drops such a job (wire.md 2).
-                self._expect_in_vain(job, "its input is {}, so the worker never received it")
+                self._expect_in_vain(job, "its input is empty, so the worker never received it")
             else:
                 # Traces of an earlier delivery of the same job here must not end this one.
                 self.let_go(worker, job.id)
@@ -385,6 +385,34 @@ class JobLife:
         self._clock.cancel(job.stage_timer)
         job.stage_timer = None
         self._store.remove(job.id)
+        self._emit(JobForgotten(self._endpoint_id, job))
+
+    def take_back(self, job: Job) -> None:
+        """A job of an earlier process is here again, in the state that it was in: its deadlines go on.
+
+        Nobody hears of it, as nothing has happened to it; the caller puts it where it belongs.
+        """
+        self._store.add(job)
+        if job.terminal:
+            retention_ms = self._config.sync_retention_ms if job.sync else self._config.retention_ms
+            due_ms = (job.ended_ms or 0) + retention_ms
+            job.stage_timer = self._clock.call_at(due_ms, "retention", self.forget, job)
+            return
+        job.ttl_timer = self._clock.call_at(job.expires_ms, "ttl", self._ttl_callback, job)
+        if job.status is JobStatus.IN_PROGRESS:
+            self.in_progress += 1
+            due_ms = (job.started_ms or 0) + job.policy.execution_timeout_ms
+            job.stage_timer = self._clock.call_at(due_ms, "executionTimeout", self._on_execution_timeout, job)
+
+    def retract(self, job: Job) -> None:
+        """A job that has come cannot be kept: it is as if it had not. Whoever waits for it is woken."""
+        job.webhook = None
+        if not job.terminal:
+            self.stop_worker_of(job)
+            self.end(job, JobStatus.CANCELLED)
+        self.ended[job.status] -= 1
+        self.timed_out.pop(job.id, None)
+        self.forget(job)
 
     def _on_ttl(self, job: Job) -> None:
         self.stop_worker_of(job)

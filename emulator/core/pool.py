@@ -250,8 +250,8 @@ class WorkerPool:
         worker.replaces = []
         delay_ms = min(1000 * 2**worker.crashes, RESTART_DELAY_MAX_MS)
         if worker.state is WorkerState.INITIALIZING:
-            # A start takes real time, whatever the clock: one that fails is not tried many times a second.
-            delay_ms *= max(1, round(self._clock.rate))
+            # A start takes real time, whatever the clock: it is tried once in a real second at most.
+            delay_ms = max(delay_ms, round(1000 * self._clock.rate))
         worker.crashes += 1
         self._forget_work(worker)
         self._takers.dismiss(worker)

@@ -98,6 +98,17 @@ class JobQueue:
         job.place = self._last_place
         self._lane(job).append(job)
 
+    def restore(self, job: Job, place: int) -> None:
+        """Put a job at the end, with the place that it had before: above that of every other.
+
+        :raises ValueError: it is in a queue already.
+        """
+        _check_is_free(job)
+        self._first_place = min(self._first_place, place)
+        self._last_place = max(self._last_place, place)
+        job.place = place
+        self._lane(job).append(job)
+
     def prepend(self, job: Job) -> None:
         """Put back at the front a job that was taken but never delivered.
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -13,6 +14,15 @@ from emulator.core.policy import ExecutionPolicy, checked_ttl
 from emulator.core.request_hints import misspelt_keys, odd_keys
 from emulator.errors import InvalidRequest, MalformedRequest
 from emulator.masking import masked_url
+
+
+class MissingInput(StrEnum):
+    """What becomes of a request whose `input` is missing or null (wire.md 2)."""
+
+    #: It is answered 400, as the documents have it.
+    REFUSE = "refuse"
+    #: It is a job whose input is empty, as in production.
+    ACCEPT = "accept"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +37,7 @@ class JobRequest:
     webhook: str | None = None
     #: Submitted by /runsync: other id, shorter retention.
     sync: bool = False
-    #: `{"input": {}}`, which production's worker never receives.
+    #: Its input is `{}`, missing or null, which production's worker never receives.
     empty_input: bool = False
     #: The id of the job that it repeats.
     again_of: str | None = None
@@ -45,6 +55,7 @@ class JobRequest:
         sync: bool = False,
         ttl: object = None,
         again_of: str | None = None,
+        missing_input: MissingInput = MissingInput.REFUSE,
     ) -> JobRequest:
         """Check a request body; `ttl` is the one given on the URL, which `policy.ttl` overrides.
 
@@ -52,9 +63,11 @@ class JobRequest:
         :raises InvalidRequest: a field breaks a rule.
         """
         fields = parse_object(body)
-        if fields.get("input") is None:
+        sent = fields.get("input")
+        if sent is None and missing_input is MissingInput.REFUSE:
             raise MalformedRequest(
                 'bad request: input: missing or null: send a JSON object like {"input": {"prompt": "hi"}}'
+                " (production takes it, and runs it as an empty one; so does --missing-input accept)"
             )
         policy = defaults
         if ttl is not None:
@@ -65,14 +78,21 @@ class JobRequest:
             policy=policy,
             webhook=checked_webhook(fields.get("webhook")),
             sync=sync,
-            empty_input=fields["input"] == {},
+            empty_input=sent is None or sent == {},
             again_of=again_of,
             warnings=misspelt_keys(fields) if len(fields) > 1 else (),
             hints=odd_keys(fields),
         )
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any], defaults: ExecutionPolicy, *, sync: bool = False) -> JobRequest:
+    def of(
+        cls,
+        fields: Mapping[str, Any],
+        defaults: ExecutionPolicy,
+        *,
+        sync: bool = False,
+        missing_input: MissingInput = MissingInput.REFUSE,
+    ) -> JobRequest:
         """The request for a Python mapping like `{"input": {...}, "policy": {...}}`.
 
         :raises MalformedRequest: it has values JSON cannot express, or no `input`.
@@ -82,7 +102,7 @@ class JobRequest:
             body = json.dumps(dict(fields), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise MalformedRequest(f"bad request: body: cannot be written as JSON: {error}") from error
-        return cls.parse(body, defaults, sync=sync)
+        return cls.parse(body, defaults, sync=sync, missing_input=missing_input)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _handed_on(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _inside_input(fields: Mapping[str, Any]) -> Iterator[str]:
-    given = fields["input"]
+    given = fields.get("input")
     if not isinstance(given, dict) or _BESIDE_INPUT.isdisjoint(given):
         return
     for key in sorted(_BESIDE_INPUT & given.keys()):

@@ -62,8 +62,8 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "by_batch", "complaint", "crashes", "external", "id", "idle_since_ms", "idle_timer", "jobs",
-        "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls", "reason", "replaces",
+        "by_batch", "complaint", "crashes", "external", "hung_up", "id", "idle_since_ms", "idle_timer",
+        "jobs", "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls", "reason", "replaces",
         "restart_timer", "retiring", "since_ms", "starting_ms", "state", "stop_called", "stop_signals",
         "stopping", "takes", "unparked", "unseen",
     )  # fmt: skip
@@ -105,6 +105,8 @@ class Worker:
         self.restart_timer: Timer | None = None
         #: Long polls of its that are open now: while there is one, it is alive.
         self.polls = 0
+        #: It went away from a poll and has not been heard of since, but for heartbeats.
+        self.hung_up = False
         #: Why it goes away once it holds no job; empty while it stays.
         self.retiring = ""
         #: Why it is given nothing, though it may ask: what it does, for a person. Empty while it is.

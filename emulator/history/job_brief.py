@@ -48,7 +48,7 @@ class JobBrief:
         """How its input begins, as it was written; empty where the request begins with something else."""
         if self._whole:
             body = masked_body(self._begins)
-            return json.dumps(body["input"], ensure_ascii=False) if isinstance(body, dict) else ""
+            return json.dumps(body.get("input"), ensure_ascii=False) if isinstance(body, dict) else ""
         begins = masked_text(self._begins)
         found = _INPUT_FIRST.match(begins)
         if found is None:

@@ -63,6 +63,7 @@ class Measures:
     submitted: int = 0
     #: Jobs that went back to the queue: their worker was lost, or a client retried them.
     requeued: int = 0
+    newest_requeues: deque[int] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
     delay: Duration = field(default_factory=Duration)
     execution: Duration = field(default_factory=Duration)
     cold_start: Duration = field(default_factory=Duration)
@@ -91,6 +92,7 @@ class Measures:
             self.submitted += 1
         else:
             self.requeued += 1
+            self.newest_requeues.append(event.at_ms)
 
     def _count_worker(self, event: WorkerMoved) -> None:
         self._count_workers(event.at_ms)
@@ -125,6 +127,7 @@ class Measures:
             "now_ms": now_ms,
             "at_ms": [round(steps.begin_ms + (i + 1) * steps.step_ms) for i in range(points)],
             "ended": ends,
+            "requeued": steps.counts(self.newest_requeues),
             "cold_starts": steps.counts(at_ms for at_ms, _ in self.cold_start.newest),
             **{f"{name}_ms": steps.percentiles(each.newest) for name, each in timed.items()},
             "workers": {state.value: steps.levels(self.workers, state.value) for state in WorkerState},

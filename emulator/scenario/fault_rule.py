@@ -53,6 +53,10 @@ CALLS = (
 )  # fmt: skip
 
 
+#: Of a rule that has matched before, how many draws are made again.
+_DRAWS_REPEATED = 1_000_000
+
+
 @dataclass(slots=True, kw_only=True)
 class FaultRule:
     """One rule, and how often it has matched and fired."""
@@ -79,6 +83,9 @@ class FaultRule:
 
     def __post_init__(self) -> None:
         self._draws = random.Random(self.seed)
+        for _ in range(min(self.matched - self.skip, _DRAWS_REPEATED)):
+            # It goes on where it was.
+            self._draws.random()
 
     @property
     def point(self) -> Point:

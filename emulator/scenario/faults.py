@@ -48,6 +48,14 @@ class Faults:
         self._at[rule.point].append(rule)
         return rule
 
+    def restore(self, rule: FaultRule) -> None:
+        """Put a rule in force again that an earlier process had, with its id."""
+        self.add(rule)
+        _, _, number = rule.id.partition("fault-")
+        if number.isascii() and number.isdigit():
+            # No rule that comes later is to get its id.
+            self._made = max(self._made, int(number[:9]))
+
     def add_preset(self, name: str, endpoint_id: str | None = None) -> list[FaultRule]:
         """Put the rules of a preset in force, for one endpoint or for all.
 

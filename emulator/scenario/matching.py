@@ -178,6 +178,11 @@ def _differing_path(path: str, value: object, actual: object, place: str) -> Ite
 def _check_path(path: str, place: str) -> None:
     import jsonpath
 
+    if path[1:2] not in ("", ".", "["):
+        raise ConfigError(
+            f"{place}: there is no {path[:_SHOWN_MAX]!r}: use $regex, or a JSON path ($.items[0])"
+        )
+
     from emulator.scenario.json_paths import path_of
 
     try:

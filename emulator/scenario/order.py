@@ -63,15 +63,18 @@ Count = Annotated[int, Field(ge=0, le=COUNT_MAX), must(f"must be a whole number,
 Status = Annotated[int, Field(ge=200, le=599), must("must be a status code from 200 to 599")]
 
 
-def told(errors: Sequence[ErrorDetails], model: type[BaseModel] | None = None) -> str:
-    """The first thing that is wrong, in a sentence: where, and what to write."""
+def told(errors: Sequence[ErrorDetails], model: object = None) -> str:
+    """The first thing that is wrong, in a sentence: where, and what to write.
+
+    `model`: what was to be read, a model or one that may be left out.
+    """
     error = errors[0]
     # The framework says where an order stood: in the body.
     way = error["loc"][error["loc"][:1] == ("body",) :]
     place = ".".join(map(str, way))
     if error["type"] == "extra_forbidden":
         key = way[-1]
-        known = _keys_at(model, way[:-1]) if model else ()
+        known = _keys_at(model, way[:-1])
         return f"{place}: there is no such key{did_you_mean(str(key), known)}"
     if error["type"] == "rule":
         # A rule about a whole object names the place by itself.
@@ -87,13 +90,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f": there are {', '.join(names)}" if names else ""
 
 
-def _keys_at(model: type[BaseModel], way: Sequence[int | str]) -> Iterable[str]:
-    """The keys of the model that stands at the end of the way."""
+def _keys_at(annotation: object, way: Sequence[int | str]) -> Iterable[str]:
+    """The keys of the model that stands at the end of the way; none when none does."""
+    model = _model_in(annotation)
     for part in way:
-        field = model.model_fields.get(str(part))
-        kinds = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if inner is None:
-            return ()
-        model = inner
-    return model.model_fields
+        field = None if model is None else model.model_fields.get(str(part))
+        model = None if field is None else _model_in(field.annotation)
+    return () if model is None else model.model_fields
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    kinds = [annotation, *getattr(annotation, "__args__", ())]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from emulator.scenario.matching import as_json, differences, shown
 
 _SHOWN_DIFFERENCES = 5
 _SHOWN_INPUT = 300
+#: Of an output or of chunks that a list of stubs shows, bytes.
+_SHOWN_OUTPUT = 16_384
 
 
 class NoStubMatches(EmulatorError):
@@ -52,9 +55,25 @@ class Stub:
         return {
             "id": self.number,
             "when": {} if self.expected is None else {"input": expected},
+            "then": self._then(),
             "times": self.times,
             "matched": self.matched,
         }
+
+    def _then(self) -> dict[str, Any]:
+        """What it does, in the words of the order."""
+        told: dict[str, Any] = {}
+        if self.error is not None:
+            told["fails"] = self.error
+        elif self.says is not None:
+            told["says"] = self.says
+        else:
+            told["returns"] = _shown_parts([self.output_json])[0]
+        if self.chunks:
+            told["chunks"] = _shown_parts(self.chunks)
+        if self.progress:
+            told["progress"] = _shown_parts(self.progress)
+        return told | ({"delay_ms": self.delay_ms} if self.delay_ms else {})
 
     def describe(self) -> str:
         """The stub, as the test wrote it."""
@@ -66,6 +85,8 @@ class Stubs:
 
     def __init__(self) -> None:
         self._stubs: list[Stub] = []
+        #: Of the one that was defined last: numbers stay as they are when others are forgotten.
+        self._last_number = 0
 
     def __len__(self) -> int:
         return len(self._stubs)
@@ -80,7 +101,8 @@ class Stubs:
         """
         if len(self._stubs) >= STUBS_MAX:
             raise ConfigError(f"there are {STUBS_MAX} stubs already: clear them, or reset")
-        stub.number = len(self._stubs) + 1
+        self._last_number += 1
+        stub.number = self._last_number
         self._stubs.append(stub)
         return stub
 
@@ -89,14 +111,23 @@ class Stubs:
 
         :raises ConfigError: there is none.
         """
-        if not 1 <= number <= len(self._stubs):
+        found = next((stub for stub in self._stubs if stub.number == number), None)
+        if found is None:
             raise ConfigError(f"there is no stub {number}: there are {len(self._stubs)}")
-        return self._stubs[number - 1]
+        return found
+
+    def remove(self, number: int) -> None:
+        """Forget one.
+
+        :raises ConfigError: there is none with this number.
+        """
+        self._stubs.remove(self.get(number))
 
     def clear(self) -> int:
         """Forget all; returns how many there were."""
         count = len(self._stubs)
         self._stubs.clear()
+        self._last_number = 0
         return count
 
     def take(self, actual: object) -> Stub:
@@ -119,3 +150,13 @@ class Stubs:
                 nearest = len(found), f"{stub.describe()}: {told}"
         nearby = "" if nearest is None else f"; nearest is {nearest[1]}"
         raise NoStubMatches(f"no stub matches the input {shown(actual, _SHOWN_INPUT)}{nearby}")
+
+
+def _shown_parts(parts: list[bytes]) -> list[Any]:
+    """JSON texts as values, as far as they are not too long for a list."""
+    found: list[Any] = []
+    room = _SHOWN_OUTPUT
+    for text in parts:
+        room -= len(text)
+        found.append(json.loads(text) if room >= 0 else "…")
+    return found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +33,28 @@ class Answered:
     status: int | None
     failure: str | None
     body: str = ""
+
+
+def nobody_listens(url: str) -> str:
+    """What to say of a receiver that refuses the connection."""
+    parts = urlsplit(url)
+    # Neither user nor password.
+    address = parts.netloc.rpartition("@")[2]
+    if parts.port is None:
+        address = f"{address.rstrip(':')}:{443 if parts.scheme == 'https' else 80}"
+    return f"nobody listens at {address} (in a container, localhost is the container)"
+
+
+def failure_of(error: BaseException, url: str) -> str:
+    """What was wrong with a call that was not answered."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return nobody_listens(url)
+        if isinstance(cause, socket.gaierror):
+            return f"no such host: {urlsplit(url).hostname} ({cause})"
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {error}"
 
 
 class GivenUp(Exception):

@@ -20,7 +20,13 @@ from emulator.history.recent import Recent
 from emulator.masking import masked_body, masked_url
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
-from emulator.webhooks.call import CONNECT_PATIENCE_S, Answered, ReceiverCall
+from emulator.webhooks.call import (
+    CONNECT_PATIENCE_S,
+    Answered,
+    ReceiverCall,
+    failure_of,
+    nobody_listens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -267,7 +273,7 @@ class Webhooks:
         if rule is not None and rule.effect == "webhook_delay_ms":
             await delivery.endpoint.clock.sleep(rule.value, "ordered webhook delay", delivery.job_id)
         if rule is not None and rule.value == "refuse":
-            refusal = "ConnectError: ordered: the connection is refused"
+            refusal = f"ordered: {nobody_listens(delivery.url)}"
             self._note(delivery, Answered(None, refusal), delivery.endpoint.clock.now_ms(), rule)
             return refusal
         failure = await self._call(client, receiver, delivery, rule)
@@ -298,7 +304,7 @@ class Webhooks:
         finally:
             self._calling.discard(delivery)
             clock.cancel(timer)
-        answered = _outcome(call.task)
+        answered = _outcome(call.task, delivery.url)
         status, failure = answered.status, answered.failure
         self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
@@ -336,12 +342,12 @@ def _end(over: asyncio.Future[None]) -> None:
         over.set_result(None)
 
 
-def _outcome(call: asyncio.Task[Answered]) -> Answered:
+def _outcome(call: asyncio.Task[Answered], url: str) -> Answered:
     """What was answered, and what was wrong with it."""
     if not call.done() or call.cancelled():
         return Answered(None, f"no answer within {ATTEMPT_TIMEOUT_MS} ms")
     if (error := call.exception()) is not None:
-        return Answered(None, f"{type(error).__name__}: {error}")
+        return Answered(None, failure_of(error, url))
     return call.result()
 
 

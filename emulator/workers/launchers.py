@@ -47,7 +47,7 @@ async def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
     """
     source = endpoint.config.handler
     if source is None:
-        workplaces = Workplaces(mock_worker(endpoint.clock, stubs))
+        workplaces = Workplaces(mock_worker(endpoint.clock, stubs, endpoint.config.worker_args))
     else:
         _check_folder(endpoint.config)
         workplaces = Workplaces(source) if isinstance(source, Handler) else await _workplaces(source)

@@ -14,6 +14,7 @@ from emulator.workers.handler import HandlerKind
 from emulator.workers.inline_worker import HANDLER_PATIENCE_S, InlineWorker, Surroundings
 from emulator.workers.outcome import (
     CANCELLED_ITSELF,
+    ResultLost,
     WorkerCrash,
     error_in_chunk,
     result_of_exception,
@@ -81,6 +82,8 @@ class LoopWorker(InlineWorker):
                 # As in production: nothing comes of the job, and its worker goes on.
                 await _absorb_cancellation(task)
                 self._gateway.drop(self._id, job.id, CANCELLED_ITSELF)
+        except ResultLost as lost:
+            self._gateway.drop(self._id, job.id, str(lost))
         except WorkerCrash as crash:
             self._gateway.crashed(self._id, str(crash))
             self.end()
@@ -112,7 +115,7 @@ class LoopWorker(InlineWorker):
             return await self._stream(job)
         try:
             return result_of_value(await self._handler.function(job.payload()))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ResultLost):
             raise
         except BaseException as error:
             return result_of_exception(error, self._id)
@@ -129,7 +132,7 @@ class LoopWorker(InlineWorker):
                     collected.append(chunk_json)
         except NotJSON as error:
             return JobResult(error=str(error))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ResultLost):
             raise
         except BaseException as error:
             return result_of_stream_exception(error)

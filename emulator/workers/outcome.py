@@ -32,6 +32,10 @@ class WorkerCrash(EmulatorError):
     """The worker's process would be dead now."""
 
 
+class ResultLost(BaseException):
+    """What the handler brings does not reach the emulator, and the worker goes on."""
+
+
 def result_of_value(value: object) -> JobResult:
     """The result for what a handler returned."""
     error = refresh = None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import NOT_KNOWN, descent_of, end_descent, end_group, end_strays
-from emulator.workers.start_failure import ending, quoted, start_failure
+from emulator.workers.start_failure import ending, port_hint, quoted, start_failure
 from emulator.workers.worker_output import WorkerOutput
 from emulator.workers.worker_watch import WorkerWatch
 
@@ -287,7 +287,7 @@ class ProcessLauncher:
             return worker.crash_reason
         code = worker.transport.get_returncode() or 0
         if self._gateway.is_up(worker.id):
-            return ending(code) + quoted(worker.last_lines)
+            return ending(code) + quoted(worker.last_lines) + port_hint(worker.last_lines)
         return start_failure(self.command, code, worker.last_lines)
 
 

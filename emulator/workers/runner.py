@@ -63,6 +63,7 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         while True:
+            is_new = self._http is None
             try:
                 if self._http is None:
                     self._http = http.client.HTTPConnection(
@@ -75,7 +76,9 @@ class Connection:
                 if self._http is not None:
                     self._http.close()
                 self._http = None
-                time.sleep(_RETRY_S)
+                if is_new:
+                    # One that was open had but been closed meanwhile, as a server does with one that is idle.
+                    time.sleep(_RETRY_S)
 
 
 class CallsBesideLoop:

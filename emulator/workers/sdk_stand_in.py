@@ -7,7 +7,9 @@ everything else is looked up in the real SDK, where it is installed.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,6 +60,15 @@ def sdk_is_installed() -> bool:
     return PathFinder.find_spec("runpod") is not None
 
 
+@functools.cache
+def sdk_version() -> str | None:
+    """The version of the real package; None when it is not there."""
+    try:
+        return importlib.metadata.version("runpod")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _module(name: str) -> ModuleType:
     """An empty module that finds the real package's submodules, and its attributes when asked."""
     module = ModuleType(name)
@@ -81,6 +92,8 @@ def _real_sdk_is_visible() -> bool:
 
 
 def _real_attribute(name: str, attribute: str) -> Any:
+    if attribute == "__version__" and name == "runpod" and (version := sdk_version()) is not None:
+        return version
     if attribute.startswith("__"):
         raise AttributeError(attribute)
     standing_in = {name: sys.modules[name] for name in list(sys.modules) if _is_sdk(name)}

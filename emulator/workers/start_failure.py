@@ -27,6 +27,7 @@ _ROOT_HAS = (".git", "pyproject.toml", "requirements.txt", "Dockerfile", "emulat
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:: .*|Error|Exception|Exit|Interrupt|Warning)$")
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)')
+_PORT_TAKEN = re.compile(r"address already in use|EADDRINUSE|only one usage of each socket", re.IGNORECASE)
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '(?P<name>[\w.]+)'")
 #: Packages that are not called as what is imported from them.
 _PACKAGES = {
@@ -50,6 +51,10 @@ class _Raised:
 
 def start_failure(command: WorkerCommand, code: int, lines: Sequence[str]) -> str:
     """The sentence for a process that has ended with `code` (negative: a signal), and wrote `lines` last."""
+    return _why(command, code, lines) + port_hint(lines)
+
+
+def _why(command: WorkerCommand, code: int, lines: Sequence[str]) -> str:
     raised = _raised(lines) if code == 1 else None
     if raised is None:
         return _how_it_ended(command, code, lines)
@@ -58,6 +63,16 @@ def start_failure(command: WorkerCommand, code: int, lines: Sequence[str]) -> st
     told = f"{raised.told}{_place(raised, (command.folder, _home(command)))}"
     hint = relative_import_hint(lines, command.folder, command.function)
     return f"{told}: {hint}" if hint else told
+
+
+def port_hint(lines: Sequence[str]) -> str:
+    """What to do about a port that was taken when it was wanted; empty for any other end."""
+    if not any(_PORT_TAKEN.search(line) for line in lines):
+        return ""
+    return (
+        "; process workers share this machine's network, where in production each has one of its own: what"
+        " listens on a port of its own needs --workers-max 1, and another port than the emulator's (--port)"
+    )
 
 
 def ending(code: int) -> str:

@@ -56,7 +56,7 @@ class WorkerWatch:
             handle.cancel()
 
     def _tell_slow_start(self) -> None:
-        if self._gateway.is_up(self._id):
+        if not self._gateway.is_starting(self._id):
             return
         line = self._last_line()
         wrote = f"it wrote last: {line}" if line else "it has written nothing"
@@ -68,7 +68,7 @@ class WorkerWatch:
         )
 
     def _on_init_timeout(self) -> None:
-        if not self._gateway.is_up(self._id):
+        if self._gateway.is_starting(self._id):
             line = self._last_line()
             self._end(
                 "it is unhealthy: it has not asked for a job within the limit for a start (production's 7"

@@ -289,17 +289,20 @@ async def test_the_openapi_document_has_every_operation():
         endpoint = {path.removeprefix("/v2/{endpoint_id}/") for path in paths if path.startswith("/v2/")}
         assert endpoint == {
             "run", "runsync", "status/{job_id}", "status-sync/{job_id}", "stream/{job_id}",
-            "cancel/{job_id}", "retry/{job_id}", "purge-queue", "health", "requests", "openai/{path}",
+            "cancel/{job_id}", "retry/{job_id}", "purge-queue", "health", "requests", "metrics",
+            "openai/{path}",
         }  # fmt: skip
         assert {path.removeprefix("/_emulator/") for path in paths if path.startswith("/_emulator/")} == {
-            "health", "ready", "clock", "clock/advance", "clock/freeze", "clock/resume", "reset",
-            "workers", "workers/{worker_id}", "workers/{worker_id}/logs", "jobs/{job_id}/logs",
-            "endpoints", "endpoints/{endpoint_id}", "endpoints/{endpoint_id}/stubs",
-            "endpoints/{endpoint_id}/stubs/{number}", "jobs", "jobs/{job_id}", "jobs/{job_id}/timeline",
-            "jobs/{job_id}/wait", "faults", "faults/{rule_id}", "faults/presets/{name}",
-            "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait", "s3",
-            "journal", "journal/find", "journal/count", "journal/wait",
-            "webhooks", "webhooks/{number}/redeliver",
+            "clock", "clock/advance", "clock/freeze", "clock/resume", "endpoints",
+            "endpoints/{endpoint_id}", "endpoints/{endpoint_id}/charts", "endpoints/{endpoint_id}/inputs",
+            "endpoints/{endpoint_id}/stubs", "endpoints/{endpoint_id}/stubs/{number}", "events", "faults",
+            "faults/presets", "faults/presets/{name}", "faults/{rule_id}", "health", "jobs", "jobs/export",
+            "jobs/list", "jobs/{job_id}", "jobs/{job_id}/logs", "jobs/{job_id}/output",
+            "jobs/{job_id}/run-again", "jobs/{job_id}/timeline", "jobs/{job_id}/wait", "journal",
+            "journal/count", "journal/find", "journal/wait", "logs", "metrics", "ready", "reset", "s3",
+            "sinks", "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait", "webhooks",
+            "webhooks/{number}", "webhooks/{number}/redeliver", "workers", "workers/{worker_id}",
+            "workers/{worker_id}/logs", "workers/{worker_id}/{action}",
         }  # fmt: skip
         assert set(paths["/v2/{endpoint_id}/status/{job_id}"]) == {"get", "post"}
 

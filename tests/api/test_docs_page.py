@@ -22,10 +22,20 @@ async def test_every_operation_is_on_it_with_an_example():
     assert "curl -X POST http://emulator/v2/ep/run -H 'Authorization: Bearer KEY'" in unescape(page.text)
 
 
-async def test_it_needs_no_network_and_no_scripts():
+async def test_it_needs_no_network_and_runs_no_script_but_ours():
     async with emulated() as client:
-        page = (await client.http.get("/_emulator/docs")).text
-    assert not re.findall(r"<(script|link|img|iframe)|(?:src|href)=['\"](?!/_emulator/)|url\(|@import", page)
+        page = await client.http.get("/_emulator/docs")
+    assert not re.findall(r"<(img|iframe|style)|(?:src|href)=['\"](?!/_emulator/)|url\(|@import", page.text)
+    assert re.findall(r"<script[^>]*>(.*?)</script>", page.text) == [""]
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+
+
+async def test_a_browser_without_a_key_is_led_to_where_it_can_give_one():
+    async with emulated(options={"api_keys": ["the-key"]}) as client:
+        headers = {"authorization": "", "accept": "text/html,*/*"}
+        response = await client.http.get("/_emulator/docs", headers=headers, follow_redirects=True)
+    assert (response.status_code, response.url.path) == (200, "/_emulator/ui/docs.html")
+    assert "/v2/" not in response.text
 
 
 @pytest.mark.parametrize("path", ["/", "/_emulator", "/_emulator/ui"])

@@ -21,6 +21,8 @@ RATE = 1_000.0
 DOCUMENT = Emulator().app.openapi()
 #: Time that stands still would hold every wait for ever.
 FREEZE = ("post", "/_emulator/clock/freeze")
+#: An answer without an end; tests/api/test_console_api.py reads it.
+EVENTS = ("get", "/_emulator/events")
 #: How long the job that is asked about takes; None is a made-up job id.
 SECONDS = st.none() | st.integers(0, 30)
 
@@ -28,7 +30,7 @@ SECONDS = st.none() | st.integers(0, 30)
 def each_operation_and_mode():
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
-            if (method, path) != FREEZE:
+            if (method, path) not in (FREEZE, EVENTS):
                 yield method, path, GenerationMode.POSITIVE
                 if "requestBody" in operation or any(
                     # Any text is a worker's id, so far as a schema can say.

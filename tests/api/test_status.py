@@ -10,6 +10,7 @@ from emulator.workers.handler import Handler, HandlerKind
 from emulator.workers.outcome import WorkerCrash
 from emulator.workers.progress import ProgressReports
 from tests.api.client import emulated
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -193,9 +194,9 @@ async def test_progress_and_results_that_come_late_change_nothing():
 
     def held(job):
         started.set()
-        release.wait()
+        release.wait(PATIENCE_S)
         try:
-            # The handler may be stopped here, as its job is over.
+            # It ends here, if its worker has been given up by now.
             progress.update(job, "late")
         finally:
             reported.set()
@@ -204,11 +205,11 @@ async def test_progress_and_results_that_come_late_change_nothing():
     handler = Handler(function=held, kind=HandlerKind.SYNC, name="held", progress=progress)
     async with emulated(handler) as client:
         job_id = await client.run()
-        await asyncio.to_thread(started.wait)
+        assert await asyncio.to_thread(started.wait, PATIENCE_S)
         cancelled = await client.post(f"/cancel/{job_id}")
         assert cancelled.json() == {"id": job_id, "status": "CANCELLED"}
         release.set()
-        await asyncio.to_thread(reported.wait)
+        assert await asyncio.to_thread(reported.wait, PATIENCE_S)
         assert (await client.runsync())["output"] == "late as well"
         body = await client.status(job_id)
         assert body["status"] == "CANCELLED"

@@ -333,12 +333,23 @@ async def test_what_stands_inside_the_input_and_belongs_beside_it_is_told(queue,
     ]  # fmt: skip
 
 
-async def test_an_empty_input_never_reaches_the_handler_and_ends_failed(caplog):
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"input": {}}, "the input is {}"),
+        ({"input": None}, "the input is missing or null"),
+        ({"webhook": None}, "the input is missing or null"),
+    ],
+    ids=str,
+)
+async def test_an_empty_input_never_reaches_the_handler_and_ends_failed(caplog, body, told):
     calls = []
-    async with emulated(lambda job: calls.append(job)) as client:
-        job_id = await client.run({})
-        [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert "the input is {}" in warning
+    # `{}` is taken in any case.
+    accepting = {} if body.get("input") == {} else {"missing_input": "accept"}
+    async with emulated(lambda job: calls.append(job), **accepting) as client:
+        job_id = (await client.post("/run", json=body)).json()["id"]
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        [warning] = [each for each in warnings if told in each]
         assert "job timed out after 1 retries" in warning
         assert (await client.status(job_id))["status"] == "IN_PROGRESS"
         await client.clock.advance(40_000)
@@ -365,6 +376,24 @@ async def test_a_worker_that_takes_by_batch_runs_an_empty_input_as_a_job_without
         assert (body["status"], body["output"]) == ("COMPLETED", ["id", "webhook"])
         body = await client.runsync({})
         assert (body["status"], json.loads(body["error"])["error_message"]) == ("FAILED", "'input'")
+
+
+async def test_a_missing_input_that_is_accepted_is_told_to_webhook_and_console_as_null(tmp_path):
+    script = tmp_path / "by_batch.py"
+    script.write_text(
+        "import runpod\nrunpod.serverless.start({'handler': sorted, 'concurrency_modifier': lambda now: 2})\n"
+    )
+    async with emulated(str(script), missing_input="accept") as client:
+        hook = {"webhook": "http://127.0.0.1:9/"}
+        body = (await client.post("/runsync", json=hook)).json()
+        assert (body["status"], body["output"]) == ("COMPLETED", ["id", "webhook"])
+        listed = await client.http.get("/_emulator/jobs/list")
+        assert listed.json()["jobs"][0]["preview"] == "null"
+        [delivery] = (await client.http.get("/_emulator/webhooks")).json()["webhooks"]
+        sent = (await client.http.get(f"/_emulator/webhooks/{delivery['id']}")).json()["body"]
+        assert sent["input"] is None
+        again = await client.http.post(f"/_emulator/jobs/{body['id']}/run-again", json={})
+        assert again.status_code == 200
 
 
 async def test_an_empty_input_of_runsync_is_waited_for_to_its_end():

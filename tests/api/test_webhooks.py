@@ -1,6 +1,8 @@
 """Webhooks, against a real receiver on loopback, the attempts moved by the clock (wire.md 5)."""
 
 import asyncio
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -230,11 +232,31 @@ async def test_a_refused_connection_is_tried_again(caplog):
         job_id = await client.run(webhook=gone.url)
         await client.clock.advance(20_000)
         first, second, third = lines_about(caplog, job_id)
-        assert f"attempt 1 of 3: {gone.url} → ConnectError" in first
+        address = urlsplit(gone.url).netloc
+        assert (
+            f"attempt 1 of 3: {gone.url} → nobody listens at {address} (in a container, localhost is" in first
+        )
         assert second.endswith("again in 10000 ms")
         assert third.endswith("given up")
         await client.run(webhook=receiver.url)
         await receiver.received(1)
+
+
+async def test_a_receiver_whose_name_nobody_knows_is_named(caplog, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def look_up_here(host, *args, **kwargs):
+        if host == "no-such-host.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
+    async with emulated() as client:
+        job_id = await client.run(webhook="http://user:secret@no-such-host.invalid/hook")
+        await client.clock.advance(20_000)
+        first, *_ = lines_about(caplog, job_id)
+        assert "no such host: no-such-host.invalid" in first
+        assert "secret" not in first
 
 
 async def test_a_call_that_is_not_answered_fails_after_ten_seconds(caplog, impatient_clock):

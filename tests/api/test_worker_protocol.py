@@ -130,6 +130,50 @@ async def test_a_take_that_says_it_holds_jobs_loses_none():
         assert (await client.status(first))["status"] == "IN_PROGRESS"
 
 
+@pytest.mark.parametrize("left", ["$ID", "$RUNPOD_POD_ID"])
+async def test_a_variable_that_was_left_in_a_url_means_the_worker_that_holds_the_job(left):
+    async with external() as client:
+        job_id = await client.run()
+        await take_one(client)
+        assert (await client.get(f"/ping/{left}?job_id={job_id}")).status_code == 200
+        answer = await client.post(f"/job-done/{left}/{job_id}?isStream=false", json={"output": 5})
+        assert answer.status_code == 200
+        body = await client.status(job_id)
+        assert (body["status"], body["output"], body["workerId"]) == ("COMPLETED", 5, "w1")
+
+
+async def test_a_worker_named_by_a_variable_that_was_left_is_told_of(caplog):
+    async with external() as client:
+        await client.run()
+        assert (await client.get("/job-take/$ID?job_in_progress=0")).status_code == 200
+        assert "still has $ID: put the worker's id in its place" in caplog.text
+
+
+@pytest.mark.parametrize("calls_again", [False, True])
+async def test_a_worker_that_has_hung_up_is_missed_though_it_goes_on_pinging(calls_again):
+    async with served(worker_kind="external") as client:
+        job_id = await client.run()
+        await take_one(client)
+        poll = await client.begin("GET", "/job-stop/w1?gpu=none")
+        poll.cancel()
+        await asyncio.wait([poll])
+        worker = client.emulator.endpoint("ep").pool.get("w1")
+        while not worker.hung_up:
+            # Until the server has heard of it.
+            assert await client.workers() == {"running": 1}
+        if calls_again:
+            poll = await client.begin("GET", "/job-stop/w1?gpu=none")
+            while worker.hung_up:
+                assert await client.workers() == {"running": 1}
+        for _ in range(5):
+            await client.get(f"/ping/w1?job_id={job_id}")
+            await client.clock.advance(10_000)
+        body = await client.status(job_id)
+        assert body["status"] == ("IN_PROGRESS" if calls_again else "IN_QUEUE")
+        poll.cancel()
+        await asyncio.wait([poll])
+
+
 async def test_a_connection_that_breaks_during_a_poll_loses_no_job():
     async with served(worker_kind="external") as client:
         first = await client.begin("GET", "/job-take/w1?job_in_progress=0")

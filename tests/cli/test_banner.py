@@ -1,5 +1,8 @@
 """What `serve` prints: workers are told a key that is let in."""
 
+import re
+
+import httpx
 import pytest
 
 from emulator import Emulator, EndpointConfig
@@ -9,10 +12,13 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(("keys", "told"), [([], "anything"), (["rpa_hidden"], "one-of-your-keys")])
-async def test_the_lines_for_external_workers_have_the_key_that_clients_are_told(keys, told):
+async def test_the_lines_for_external_workers_have_a_key_that_passes_for_workers_alone(keys, told):
     emulator = Emulator({"ep": EndpointConfig(worker_kind="external")}, api_keys=keys)
-    async with emulator, emulator.serve():
+    async with emulator, emulator.serve() as url, httpx.AsyncClient(base_url=f"{url}/v2/ep") as http:
         text = banner(emulator, reload=False)
-    assert f"RUNPOD_AI_API_KEY={told} " in text
+        (key,) = re.findall(r"RUNPOD_AI_API_KEY=(\S+) ", text)
+        http.headers["authorization"] = key
+        assert (await http.get("/ping/w1?gpu=none")).status_code == 200
+        assert (await http.get("/health")).status_code == (401 if keys else 200)
     assert f"export RUNPOD_API_KEY={told}\n" in text
     assert "rpa_hidden" not in text

@@ -105,6 +105,7 @@ def test_endpoints_come_from_options_and_tables(folder):
         workers-max = 1
         scaler_type = "REQUEST_COUNT"
         scaler-value = 2
+        missing-input = "accept"
         idle-timeout = "1m"
         [endpoints.images]
         cold-start = "1s"
@@ -135,6 +136,8 @@ def test_endpoints_come_from_options_and_tables(folder):
         assert served.post("/v2/text/runsync", {"input": 1})["output"]["script"] == 1
         assert served.post("/v2/images/runsync", {"input": 2})["delayTime"] >= 1_000
         assert served.post("/runsync", {"input": 3})["output"] == 3
+        assert served.request("POST", "/v2/text/run", json={}).status_code == 200
+        assert served.request("POST", "/v2/images/run", json={}).status_code == 400
 
 
 def test_a_setting_that_may_be_repeated_may_stand_alone_in_the_file(folder):

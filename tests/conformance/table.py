@@ -28,6 +28,7 @@ _PROTOCOL, _PROCESSES = "api/test_worker_protocol.py", "api/test_process_workers
 _THREADS, _FUZZ = "api/test_sync_handlers.py", "api/test_openapi_fuzz.py"
 _PYTHON, _ASYNC = "conformance/test_python_sdk.py", "conformance/test_python_sdk_async.py"
 _JS = "conformance/test_js_sdk.py"
+_CONSOLE = "api/test_console_api.py"
 _OPENAI, _OPENAI_CLIENTS = "api/test_openai.py", "conformance/test_openai_clients.py"
 _WORKERS, _HARDSHIP = "workers/test_behaviour.py", "workers/test_hardship.py"
 
@@ -179,6 +180,12 @@ ROWS = [
         4,
         {_COUNTS: "health|counts", _PYTHON: "health", _ASYNC: "health", _JS: "health", _WORKERS: "counts"},
         ("health",),
+    ),
+    Row(
+        "`GET /metrics`",
+        4,
+        {_CONSOLE: "metrics"},
+        ("metrics",),
     ),
     Row("`GET /requests`", 4, {_COUNTS: "requests|query"}, ("requests",)),
     Row("`/openai/{path}`", 4, {_OPENAI: "", _OPENAI_CLIENTS: ""}, ("openai",)),

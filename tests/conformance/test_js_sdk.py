@@ -236,7 +236,7 @@ def test_a_job_that_is_not_there(sdk, method):
 
 
 def test_what_is_refused(sdk):
-    for request in ({"input": None}, {}, {"input": 1, "policy": {"executionTimeout": 5_000}}):
+    for request in ({"input": None}, {}, {"input": 1, "policy": {"executionTimeout": 4_999}}):
         with pytest.raises(JSError) as thrown:
             sdk.call("echo", "run", request)
         assert thrown.value.status == 400

@@ -279,7 +279,7 @@ def test_what_is_not_there(endpoint):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"policy": {"executionTimeout": 5_000}}, {"policy": {"ttl": 1}}, {"webhook": "no-url"}]
+    "fields", [{"policy": {"executionTimeout": 4_999}}, {"policy": {"ttl": 1}}, {"webhook": "no-url"}]
 )
 def test_what_is_refused(endpoint, fields):
     with pytest.raises(requests.HTTPError, match="400"):

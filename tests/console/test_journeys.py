@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from playwright.sync_api import expect
 
@@ -217,7 +219,7 @@ def test_a_key_is_asked_for_before_anything_is_shown(open_page):
 
 def test_a_page_of_another_origin_can_do_nothing(open_page, endpoint):
     with Emulator({"other": EndpointConfig(handler=handle)}).serve() as elsewhere:
-        page = open_page(f"{elsewhere.url}/_emulator/docs", expects="Failed to load")
+        page = open_page(f"{elsewhere.url}/_emulator/health", expects="Failed to load")
         outcome = page.evaluate(
             """async (url) => {
                 const request = {method: "POST", mode: "no-cors", body: '{"input": 1}'};
@@ -228,6 +230,75 @@ def test_a_page_of_another_origin_can_do_nothing(open_page, endpoint):
         assert outcome in ("opaque", "refused")
     listed = endpoint.control("GET", f"/jobs/list?endpoint={endpoint.id}")
     assert listed["jobs"] == []
+
+
+def test_a_call_is_tried_in_the_documentation(open_page, url):
+    page = open_page(f"{url}/_emulator/docs")
+    operation = page.get_by_role("group").filter(has_text="POST /v2/{endpoint_id}/runsync").first
+    operation.locator("summary").first.click()
+    operation.get_by_label("Body").fill('{"input": {"word": "tried"}}')
+    operation.get_by_role("button", name="Send").click()
+    expect(operation.get_by_role("status")).to_contain_text("200 OK")
+    expect(operation.get_by_label("Answer")).to_contain_text('"word": "tried"')
+
+
+def test_the_documentation_asks_for_a_key_where_one_is_needed(open_page):
+    with Emulator({"ep": EndpointConfig(handler=handle)}, api_keys=["the-key"]).serve() as client:
+        page = open_page(f"{client.url}/_emulator/docs", expects="401")
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("does not pass")
+        page.get_by_label("API key").fill("the-key")
+        page.keyboard.press("Enter")
+        operation = page.get_by_role("group").filter(has_text="GET /_emulator/endpoints").first
+        operation.locator("summary").first.click()
+        operation.get_by_role("button", name="Send").click()
+        expect(operation.get_by_label("Answer")).to_contain_text('"id": "ep"')
+
+
+def test_it_is_said_when_other_machines_may_call_without_a_key(open_page):
+    with Emulator({"ep": EndpointConfig(handler=handle)}).serve("0.0.0.0") as client:
+        port = str(client.url).rsplit(":", 1)[1]
+        page = open_page(f"http://127.0.0.1:{port}/")
+        expect(page.locator("#state")).to_contain_text("open to the network, no key")
+
+
+def test_stubs_are_shown_and_forgotten_one_by_one(open_page, make_endpoint):
+    endpoint = make_endpoint()
+    for word in ("hi", "ho"):
+        stub = {"when": {"input": {"word": word}}, "returns": {"said": word}, "times": 2}
+        endpoint.control("POST", f"/endpoints/{endpoint.id}/stubs", json=stub)
+    endpoint.runsync({"word": "ho"})
+    page = open_page(at(endpoint, "time"))
+    second = page.get_by_label("Stubs").get_by_role("row").filter(has_text='{"said":"ho"}')
+    expect(second).to_contain_text("1 of 2")
+    page.get_by_label("Stubs").get_by_role("button", name="Forget", exact=True).first.click()
+    expect(page.get_by_label("Stubs").get_by_text('{"said":"hi"}')).to_have_count(0)
+    expect(second).to_be_visible()
+    second.get_by_role("button", name="Forget").click()
+    expect(page.get_by_text("No stubs.")).to_be_visible()
+
+
+def test_media_is_shown_as_what_it_is(open_page, endpoint):
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    wav = base64.b64encode(b"RIFF\x2c\x10\0\0WAVEfmt " + bytes(60)).decode()
+    job_id = endpoint.runsync({"png": png, "wav": wav})["id"]
+    page = open_page(at(endpoint, f"requests/{job_id}"))
+    output = page.get_by_role("region", name="Output")
+    expect(output.get_by_role("img")).to_have_js_property("naturalWidth", 1)
+    expect(output.locator("audio")).to_be_visible()
+    output.get_by_role("button", name=f"all {len(png)} characters").click()
+    expect(output).to_contain_text(png)
+
+
+def test_the_list_finds_what_stands_deep_in_an_input(open_page, endpoint):
+    deep = endpoint.runsync({"text": "x" * 2_000 + "needle"})["id"]
+    other = endpoint.runsync({"n": 1})["id"]
+    page = open_page(at(endpoint))
+    expect(page.get_by_role("link", name=other)).to_be_visible()
+    page.get_by_label("Search jobs").fill("needle")
+    expect(page.get_by_role("link", name=other)).to_have_count(0)
+    expect(page.get_by_role("link", name=deep)).to_be_visible()
 
 
 @pytest.mark.parametrize("path", ["overview", "requests"])

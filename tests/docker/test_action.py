@@ -192,7 +192,7 @@ def test_what_the_job_sets_is_kept(serve, tmp_path):
 def test_a_handler_that_does_not_load_fails_the_step_and_says_why(fails, tmp_path):
     printed, last = fails(handler=write(tmp_path, "broken.py", "def run(job:\n"))
     assert last.startswith(
-        "::error title=runpod-emulator::the emulator ended with exit code 1 before it was ready: "
+        "::error title=runpod-emulator::the emulator ended with exit code 2 before it was ready: "
     )
     assert "broken.py" in last
     assert "::group::The emulator's log\n" in printed

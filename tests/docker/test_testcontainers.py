@@ -168,7 +168,7 @@ def test_what_was_asked_for_goes_before_what_is_the_default(engine):
 def test_a_handler_that_does_not_load_is_told_at_once_with_the_log(engine, tmp_path):
     broken = write(tmp_path / "worker", "handler.py", "def run(job:\n")
     with (
-        pytest.raises(EmulatorEnded, match=r"(?s)ended before it was ready \(exit code 1\).*handler\.py"),
+        pytest.raises(EmulatorEnded, match=r"(?s)ended before it was ready \(exit code 2\).*handler\.py"),
         RunpodEmulatorContainer().with_handler(broken),
     ):
         pytest.fail("it is not ready")

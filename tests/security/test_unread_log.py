@@ -44,7 +44,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path):
 def test_in_ordinary_use_nothing_of_it_is_lost(tmp_path):
     """The last lines before the end too, and those before an error of the command line."""
     ended = run(tmp_path, "serve", "no_such_file.py", EMULATOR_UNHEARD="1")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     first, rest = ended.stderr.split("\n", 1)
     assert "EMULATOR_UNHEARD" in first
     assert rest.startswith("error: no_such_file.py")

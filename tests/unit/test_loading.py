@@ -1,6 +1,7 @@
 """Every way to name a handler, and a helpful sentence for every way in which that can go wrong."""
 
 import argparse
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,11 @@ def handler(job):
 
 
 # Scripts
+
+
+def test_a_script_finds_the_version_of_the_sdk(write):
+    script = 'import runpod\nrunpod.serverless.start({"handler": lambda job: runpod.__version__})'
+    assert run(load_handler(write(script))) == importlib.metadata.version("runpod")
 
 
 @pytest.mark.parametrize(

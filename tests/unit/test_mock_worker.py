@@ -60,6 +60,41 @@ async def test_it_knows_the_vendors_form_of_progress(stage):
     assert (job.status, job.execution_ms) == ("COMPLETED", 4_000)
 
 
+async def test_progress_comes_after_the_delay(stage):
+    job = stage.submit({"mock_delay": 3, "mock_progress": {"updates": ["a"], "wait_time": 2}})
+    await stage.clock.advance(4_999)
+    assert job.output is None
+    await stage.clock.advance(1)
+    assert (job.status, job.execution_ms) == ("COMPLETED", 5_000)
+
+
+@pytest.mark.parametrize("argument", ["--generator", "--async_generator"])
+async def test_as_a_generator_it_streams_the_parts_each_after_the_delay(argument):
+    clock = VirtualClock(start_ms=0)
+    worker = mock_worker(clock, arguments=[argument, "--return_aggregate_stream", "--other"])
+    async with inline_stage(worker, clock=clock) as stage:
+        job = stage.submit({"mock_return": ["a", {"b": 1}], "mock_delay": 2})
+        await clock.advance(1_999)
+        assert not job.chunks
+        await clock.advance(1)
+        assert list(job.chunks) == [b'"a"']
+        await clock.advance(2_000)
+        assert (job.status, job.output, job.execution_ms) == ("COMPLETED", ["a", {"b": 1}], 4_000)
+
+
+async def test_as_a_generator_it_does_not_put_its_chunks_into_the_output():
+    clock = VirtualClock(start_ms=0)
+    async with inline_stage(mock_worker(clock, arguments=["--generator"]), clock=clock) as stage:
+        job = await stage.run()
+        assert (job.status, job.output) == ("COMPLETED", [])
+
+
+async def test_its_result_gets_lost_and_its_worker_goes_on(stage):
+    job = await stage.run({"mock_external": {"error_job_return": True}})
+    assert (job.status, job.error) == ("FAILED", "job timed out after 1 retries")
+    assert (await stage.run()).worker_id == job.worker_id
+
+
 async def test_progress_needs_no_delay(stage):
     job = await stage.run({"mock_progress": ["a", "b"]})
     assert (job.status, job.execution_ms) == ("COMPLETED", 0)

@@ -1,5 +1,6 @@
 """The sentence for a worker process that does not start: what was wrong, where, and what to do."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(se
         "ModuleNotFoundError: No module named 'no_such_package': "
         + PIP.format(python=sys.executable, package="no_such_package")
     )
+
+
+def test_a_port_that_is_taken_is_told_with_whose_network_it_is(sentence):
+    code = "import socket\nsocket.create_server(('127.0.0.1', {port}))"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        told = sentence(code.format(port=other.getsockname()[1]))
+    assert told.startswith("OSError: [Errno")
+    assert "share this machine's network" in told
+    assert "--workers-max 1" in told
 
 
 def test_a_package_may_have_another_name_than_its_module():

@@ -143,9 +143,10 @@ def test_what_json_cannot_express_fails_by_name(function, do, error):
     assert function.runsync(do) == {"status": "FAILED", "error": error}
 
 
-def test_thirty_megabytes_come_through(function, script):
-    for worker in (function, script):
-        assert len(worker.runsync("thirty_megabytes")["output"]) == 30_000_000
+def test_thirty_megabytes_come_through_where_they_are_allowed(tmp_path):
+    for handler in (f"{MISBEHAVING}:handler", script_in(tmp_path)):
+        with endpoint(handler, result_limit_mib=40) as worker:
+            assert len(worker.runsync("thirty_megabytes")["output"]) == 30_000_000
 
 
 def test_a_stream_that_raises_after_three_chunks_fails_with_them(tmp_path):

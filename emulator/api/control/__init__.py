@@ -15,6 +15,7 @@ from emulator.api.control.jobs import add_jobs
 from emulator.api.control.metrics import add_metrics
 from emulator.api.control.orders import add_orders
 from emulator.api.control.s3 import add_s3
+from emulator.api.control.strict_json import StrictRoute
 from emulator.api.control.time import add_time
 from emulator.api.control.workers import add_workers
 
@@ -32,7 +33,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def control_router(controls: Controls) -> APIRouter:
     """The routes of the control API. Calls that change something answer once the change is visible."""
-    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
+    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS, route_class=StrictRoute)
     for add in (
         add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history, add_events,
         add_metrics, add_s3,

@@ -11,6 +11,7 @@ from emulator.clock.clock import UNTIL_MAX_MS
 from emulator.core.config import WorkerKind
 from emulator.core.job import JobStatus
 from emulator.core.policy import TTL_DEFAULT_MS
+from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.core.worker import WorkerState
 from emulator.history.journal import EntryKind
@@ -196,6 +197,8 @@ class EndpointSettings(_Control):
     cold_start_ms: int = 0
     #: Null is production's: 10 for /run, 20 for /runsync.
     result_limit_mib: int | None = None
+    #: What becomes of a request without an input.
+    missing_input: MissingInput = MissingInput.REFUSE
     flashboot: bool = False
     #: What process workers run in place of a handler: a text, or its words.
     command: str | list[str] = []
@@ -264,6 +267,8 @@ class StubView(_Control):
 
     id: int
     when: dict[str, Any]
+    #: What a job then does: `returns`, `fails` or `says`, `chunks`, `progress`, `delay_ms`.
+    then: dict[str, Any]
     times: int | None
     matched: int
 
@@ -582,6 +587,8 @@ class Charted(_Control):
     at_ms: list[int]
     #: Jobs that ended, by state.
     ended: dict[str, list[int]]
+    #: Jobs that went back to the queue.
+    requeued: list[int]
     cold_starts: list[int]
     #: Percentiles in ms, `p70`, `p90` and `p98`.
     delay_ms: dict[str, list[int | None]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emulator.history.journal import Journal
     from emulator.history.measures import Measures
     from emulator.history.worker_logs import WorkerLogs
+    from emulator.ledger.state_file import StateFile
     from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
     from emulator.scenario.scenario import Scenario
@@ -61,6 +62,8 @@ class Controls:
     waits: Waits
     #: The local S3 store; None where none was asked for.
     store: LocalStore | None
+    #: The file that the state is kept in; None where it is not.
+    state: StateFile | None
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.
     create_endpoint: Callable[..., Awaitable[Endpoint]]
     remove_endpoint: Callable[[str], Awaitable[None]]
@@ -68,6 +71,8 @@ class Controls:
     describe_handler: Callable[[str], str]
     #: Where it is served; None while it is not.
     url: Callable[[], str | None]
+    #: Whether others than this machine may reach it, and no key is asked for.
+    is_open: Callable[[], bool]
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """An endpoint.

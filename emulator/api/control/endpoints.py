@@ -121,6 +121,12 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         stub.times = change.times
         return reply(encode(stub.as_json()))
 
+    @router.delete("/endpoints/{endpoint_id}/stubs/{number}")
+    async def remove_stub(endpoint_id: str, number: int) -> Deleted:
+        """Forget one stub; the others keep their numbers."""
+        controls.scenario(endpoint_id).stubs.remove(number)
+        return Deleted(deleted=1)
+
     @router.delete("/endpoints/{endpoint_id}/stubs")
     async def clear_stubs(endpoint_id: str) -> Deleted:
         """Forget all stubs of an endpoint."""

@@ -34,10 +34,13 @@ def add_events(router: APIRouter, controls: Controls) -> None:
         """
         feed = controls.feed
         after = _number(request.headers.get("last-event-id", ""), feed)
-        return EventSourceResponse(_written(feed, after, None if kind is None else frozenset(kind)))
+        wanted = None if kind is None else frozenset(kind)
+        return EventSourceResponse(_written(feed, after, wanted, is_open=controls.is_open()))
 
 
-async def _written(feed: EventFeed, after: int | None, kinds: frozenset[str] | None) -> AsyncIterator[bytes]:
+async def _written(
+    feed: EventFeed, after: int | None, kinds: frozenset[str] | None, *, is_open: bool
+) -> AsyncIterator[bytes]:
     resumed = after is not None
     begin = feed.last_number if after is None else after
     hello = {
@@ -45,6 +48,7 @@ async def _written(feed: EventFeed, after: int | None, kinds: frozenset[str] | N
         "version": __version__,
         "resumed": resumed,
         "missed": resumed and feed.since(begin).missed,
+        "open": is_open,
     }
     yield format_sse_event(event="hello", data_str=encode(hello).decode(), id=f"{feed.run}-{begin}")
     first = True

@@ -33,10 +33,10 @@ def add_time(router: APIRouter, controls: Controls) -> None:
         told = {"endpoint": endpoint_id, "mode": clock.mode, "rate": clock.rate, "now_ms": clock.now_ms()}
         controls.feed.add("clock", lambda: told)
 
-    def changed(endpoint_id: str | None, change: Callable[[Clock], None]) -> ClockState:
+    def changed(endpoint_id: str | None, change: Callable[[Clock], None], how: str = "clock") -> ClockState:
         clock = controls.clock_of(endpoint_id)
         change(clock)
-        log.info("clock: %s", clock.mode)
+        log.info("%s: %s", how, clock.mode)
         tell(endpoint_id, clock)
         return _state(clock)
 
@@ -58,7 +58,7 @@ def add_time(router: APIRouter, controls: Controls) -> None:
     @router.post("/clock/resume")
     async def resume(endpoint: str | None = None) -> ClockState:
         """Let time run again, as it did when the clock was made."""
-        return changed(endpoint, lambda clock: clock.resume())
+        return changed(endpoint, lambda clock: clock.resume(), "clock resumed")
 
     @router.post("/clock/advance")
     async def advance(request: Advance, endpoint: str | None = None) -> Advanced:

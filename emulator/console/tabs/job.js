@@ -101,7 +101,7 @@ export function show(place, page) {
     hooksPanel.hidden = !deliveries.length;
     fill(hooks, h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Attempt", "When", "Took", "Answer", "Body of the answer"].map((each) => h("th", {}, each)))),
       h("tbody", {}, deliveries.flatMap((delivery) => delivery.attempts.map((/** @type {any} */ attempt, /** @type {number} */ i) => h("tr", {}, h("td", {}, `${delivery.id}.${i + 1}`), h("td", { class: "mono" }, moment(attempt.began_ms)), h("td", {}, duration(attempt.at_ms - attempt.began_ms)), h("td", {}, h("span", { class: attempt.failure ? "badge failed" : "badge completed" }, attempt.status ?? "none"), attempt.failure && ` ${attempt.failure}`), h("td", { class: "mono" }, attempt.answer))))))),
-      h("div", { class: "body" }, h("a", { href: page.link(`webhooks/${deliveries.at(-1)?.id}`) }, "Request, answers, redeliver")));
+      h("p", { class: "foot" }, h("a", { href: page.link(`webhooks/${deliveries.at(-1)?.id}`) }, "Request, answers, redeliver")));
   }
 
   void load();

@@ -139,7 +139,7 @@ function composerView(page) {
 /** @param {import("../main.js").Page} page */
 function jobsView(page) {
   const { store, options } = page;
-  const text = h("input", { type: "search", "data-search": true, placeholder: "Id or text in the input  ( / )", size: 26, "aria-label": "Search jobs", value: options.get("q") ?? "", oninput: () => draw() });
+  const text = h("input", { type: "search", "data-search": true, placeholder: "Id or text in the input  ( / )", size: 26, "aria-label": "Search jobs", value: options.get("q") ?? "", oninput: () => { draw(); void searchAll(); } });
   const status = select({ "aria-label": "State", onchange: () => draw() }, [["", "Any state"], ...STATES.map((each) => /** @type {[string, string]} */ ([each, each]))], options.get("status") ?? "");
   const everywhere = h("input", { type: "checkbox", ".checked": options.has("all"), onchange: () => draw() });
   const worker = h("input", { placeholder: "Worker", "aria-label": "Worker", size: 14, value: options.get("worker") ?? "", oninput: () => draw() });
@@ -157,6 +157,19 @@ function jobsView(page) {
   const compare = h("button", { type: "button", onclick: () => page.go(`requests/compare/${[...list.selection].join("/")}`) }, "Compare");
   fill(bulk, chosen, h("button", { type: "button", onclick: () => each("cancel") }, "Cancel"), h("button", { type: "button", onclick: () => each("retry") }, "Retry"), h("button", { type: "button", onclick: () => each("again") }, "Run again"), compare);
 
+  /** Those that the emulator has found, as it knows the inputs whole. @type {Set<string>} */
+  let found = new Set();
+  async function searchAll() {
+    const wanted = text.value.trim();
+    found = new Set();
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    if (!wanted || wanted !== text.value.trim()) return;
+    const answer = await get(`/jobs/list?${new URLSearchParams({ text: wanted, limit: "1000", ...(everywhere.checked ? {} : { endpoint: page.endpoint }) })}`).catch(() => ({ jobs: [] }));
+    if (wanted !== text.value.trim()) return;
+    found = new Set(answer.jobs.map((/** @type {any} */ job) => job.id));
+    draw();
+  }
+
   function draw() {
     const wanted = text.value.trim().toLowerCase();
     /** @type {import("../store.js").Brief[]} */
@@ -164,7 +177,7 @@ function jobsView(page) {
     for (let i = store.order.length - 1; i >= 0; i--) {
       const job = store.jobs.get(store.order[i]);
       if (job && (everywhere.checked || job.endpoint === page.endpoint) && (!status.value || job.status === status.value) && (!worker.value || job.worker_id?.startsWith(worker.value))
-        && (!wanted || job.id.includes(wanted) || job.preview.toLowerCase().includes(wanted) || job.error?.toLowerCase().includes(wanted))) jobs.push(job);
+        && (!wanted || found.has(job.id) || job.id.includes(wanted) || job.preview.toLowerCase().includes(wanted) || job.error?.toLowerCase().includes(wanted))) jobs.push(job);
     }
     list.set(jobs);
     count.textContent = `${jobs.length} of ${store.order.length}${store.older === null ? "" : " loaded"}`;
@@ -181,6 +194,7 @@ function jobsView(page) {
       h("div", { class: "end" }, bulk, h("button", { class: "plain", type: "button", onclick: () => exported("jsonl") }, "JSON lines"), h("button", { class: "plain", type: "button", onclick: () => exported("har") }, "HAR"), purge)),
     list.element);
   draw();
+  void searchAll();
   requestAnimationFrame(() => list.draw());
   return { element, list, changed: (/** @type {Set<string>} */ topics) => { if (topics.has("jobs") || topics.has("all")) draw(); } };
 }

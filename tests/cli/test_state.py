@@ -1,0 +1,64 @@
+"""`serve --state`: what is there again after a kill, and what the command says of the file."""
+
+from __future__ import annotations
+
+import signal
+import textwrap
+
+from tests.cli.command import serving
+
+EXTERNAL = ("--state", "state.db", "--worker-kind", "external", "--no-rate-limits")
+
+
+def ids_of(server):
+    return [job["id"] for job in server.get("/requests?limit=1000")["requests"]]
+
+
+def test_what_was_answered_survives_kill_9(tmp_path):
+    with serving(tmp_path, *EXTERNAL) as server:
+        ids = [server.post("/run", {"input": number})["id"] for number in range(20)]
+        taken = server.get("/job-take/w1?job_in_progress=0")
+        server.post("/cancel/" + ids[5])
+        server.stop(signal.SIGKILL)
+    with serving(tmp_path, *EXTERNAL) as server:
+        assert ids_of(server) == ids[::-1]
+        assert server.get("/health")["jobs"]["inQueue"] == 18
+        assert "20 jobs of before: 18 in the queue, 1 in progress, 1 ended" in server.log
+        server.post(f"/job-done/w1/{taken['id']}", {"output": "from before"})
+        assert server.get(f"/status/{ids[0]}")["output"] == "from before"
+        assert server.get("/job-take/w2?job_in_progress=0")["id"] == ids[1]
+
+
+def test_a_worker_process_that_was_killed_with_it_runs_its_job_once_more(tmp_path):
+    (tmp_path / "handler.py").write_text(
+        textwrap.dedent("""
+            import os, pathlib, time
+            def handler(job):
+                with open("runs.txt", "a") as runs:
+                    print(job["id"], file=runs)
+                while not pathlib.Path("go").exists():
+                    time.sleep(0.02)
+                return "done"
+        """)
+    )
+    options = ("handler.py:handler", "--state", "state.db")
+    with serving(tmp_path, *options) as server:
+        job_id = server.post("/run", {"input": 1})["id"]
+        runs = tmp_path / "runs.txt"
+        while not (runs.exists() and runs.read_text()):
+            server.get(f"/status/{job_id}")
+        server.stop(signal.SIGKILL)
+    (tmp_path / "go").touch()
+    with serving(tmp_path, *options) as server:
+        body = server.get(f"/status-sync/{job_id}?wait=300000")
+        assert (body["status"], body["output"]) == ("COMPLETED", "done")
+        assert server.get("/health")["jobs"]["retried"] == 1
+    assert (tmp_path / "runs.txt").read_text().split() == [job_id] * 2
+
+
+def test_it_can_be_set_by_variable_and_file(tmp_path):
+    with serving(tmp_path, EMULATOR_STATE="by_variable.db", EMULATOR_STATE_SYNC="full"):
+        assert (tmp_path / "by_variable.db").exists()
+    (tmp_path / "emulator.toml").write_text('state = "by_file.db"\nstate-sync = "off"\n')
+    with serving(tmp_path):
+        assert (tmp_path / "by_file.db").exists()
