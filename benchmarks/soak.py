@@ -64,6 +64,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"probability": 0.05, "then": {"stall_ms": 10_000}},
     {"probability": 0.1, "then": {"webhook": "refuse"}},
 )
+#: Half seconds in which nothing changes, with which all has come to rest: longer than connections are kept.
+STILL = 20
 #: Clients at a time; and how much more than before is a leak.
 CLIENTS = 12
 MORE_DESCRIPTORS, MORE_THREADS, MORE_TASKS, MORE_TIMERS, MORE_MIB = 4, 3, 3, 6, 40
@@ -79,6 +81,9 @@ class Held:
     timers: int
     mib: float
     processes: int
+
+    def counts(self) -> tuple[int, int, int]:
+        return self.descriptors, self.threads, self.tasks
 
     def row(self, name: str) -> str:
         return (
@@ -101,17 +106,15 @@ class Soak:
         """Forget all, let everything come to rest, and count."""
         async with self._client() as http:
             await http.post("/_emulator/reset")
-        held = None
-        for _ in range(40):
+        held, same = self._held(), 0
+        for _ in range(120):
             await asyncio.sleep(0.5)
             gc.collect()
             now = self._held()
-            if held is not None and (now.descriptors, now.threads, now.tasks) == (
-                held.descriptors, held.threads, held.tasks
-            ):  # fmt: skip
-                return now
+            same = same + 1 if now.counts() == held.counts() else 0
             held = now
-        assert held is not None
+            if same == STILL:
+                break
         return held
 
     async def load(self, seconds: float) -> None:
@@ -126,6 +129,20 @@ class Soak:
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
+
+    def jobs(self) -> dict[str, dict[str, int]]:
+        """How many jobs of each endpoint have ended, since all was forgotten."""
+        return {name: self.emulator.endpoint(name).health()["jobs"] for name in ENDPOINTS}
+
+    def descriptors(self) -> Counter[str]:
+        """What the process has open, by kind."""
+        counts: Counter[str] = Counter()
+        for each in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                counts[str(each.readlink()).split(":")[0]] += 1
+        for connection in psutil.Process().net_connections():
+            counts[f"socket {connection.status}"] += 1
+        return counts
 
     def _held(self) -> Held:
         process = psutil.Process()
@@ -197,7 +214,7 @@ async def soak(seconds: float, clock: str) -> int:
             "inline-sync": EndpointConfig(handler=f"{handler}:handler", **inline),
             "inline-stream": EndpointConfig(handler=f"{handler}:stream", **inline),
             "inline-async": EndpointConfig(handler=f"{handler}:coroutine", **inline),
-            "process": EndpointConfig(handler=str(handler), workers_min=1),
+            "process": EndpointConfig(handler=str(handler), worker_kind=WorkerKind.PROCESS, workers_min=1),
             "external": EndpointConfig(worker_kind=WorkerKind.EXTERNAL),
             "mock": EndpointConfig(workers_min=1),
         }
@@ -207,14 +224,19 @@ async def soak(seconds: float, clock: str) -> int:
             # What is loaded and grown once is no leak.
             await run.load(min(20.0, seconds / 3))
             before = await run.rest()
+            kinds_before = run.descriptors()
             run.counts.clear()
             await run.load(seconds)
             during = run._held()
+            jobs = run.jobs()
             after = await run.rest()
+            kinds = run.descriptors()
     print(f"\n{'':>8} descriptors  threads  tasks  timers  memory MiB  processes")
     for name, held in (("before", before), ("under it", during), ("after", after)):
         print(held.row(name))
     print("calls:", ", ".join(f"{count} of {status}" for status, count in sorted(run.counts.items())))
+    for endpoint, ended in jobs.items():
+        print(f"{endpoint:>14}: {ended['completed']} completed, {ended['failed']} failed")
     leaks = [
         f"{name}: {was:g} → {now:g}"
         for name, was, now, more in (
@@ -227,6 +249,9 @@ async def soak(seconds: float, clock: str) -> int:
         )
         if now > was + more
     ]
+    leaks += [f"{name} completed no job" for name, ended in jobs.items() if not ended["completed"]]
+    if leaks:
+        print("descriptors before:", dict(kinds_before), "after:", dict(kinds))
     print("not back where it was: " + "; ".join(leaks) if leaks else "all is back where it was")
     return int(bool(leaks))
 

@@ -50,22 +50,26 @@ from emulator.workers.staff import Staff
 from emulator.workers.worker_secrets import WorkerSecrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
     from types import TracebackType
     from typing import Self
 
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Change, Event
     from emulator.ledger.database import Sync
+    from emulator.serving.workers_door import WorkersDoor
+    from emulator.workers.containers.reach import Reach
     from emulator.workers.project import Project
 
 #: The endpoint that is there when none is asked for.
 DEFAULT_ENDPOINT_ID = "local"
+#: The kinds whose workers reach the emulator over HTTP, and are started here.
+_SERVED = (WorkerKind.PROCESS, WorkerKind.DOCKER)
 #: Real seconds that a webhook call in flight, and answers that are being written, get at the end.
 _WEBHOOK_PATIENCE_S = 2.0
 _ANSWER_PATIENCE_S = 2.0
 _NEEDS_SERVING = (
-    "the workers of endpoint {!r} are processes, which reach the emulator over HTTP:"
+    "the workers of endpoint {!r} are processes or containers, which reach the emulator over HTTP:"
     " use `async with emulator.serve()`"
 )
 _STOPPING = "the emulator is stopping: send it again when it is there again"
@@ -95,6 +99,8 @@ class Emulator:
     :param on_event: is told of everything that happens (`emulator.core.events`), in the emulator's loop.
     :param allow_hosts: names by which it may be called, beside addresses and the names of this machine.
     :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
+    :param worker_address: where workers that are not on this machine's loopback reach it, as `HOST` or
+        `HOST:PORT`; None is found out.
     :param code_over_http: whether whoever may use the control API may say what workers run.
     :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id, a number or `state_sync` is none.
@@ -116,6 +122,7 @@ class Emulator:
         on_event: Callable[[Event], None] | None = None,
         allow_hosts: Collection[str] = (),
         allow_origins: Collection[str] = (),
+        worker_address: str | None = None,
         code_over_http: bool = False,
         code_token: str | None = None,
     ) -> None:
@@ -147,7 +154,9 @@ class Emulator:
             code_over_http=code_over_http,
             code_token=self._code_token,
         )
-        self._guard = BrowserGuard(allow_hosts=allow_hosts)
+        self._worker_address = worker_address
+        named = () if worker_address is None else (worker_address,)
+        self._guard = BrowserGuard(allow_hosts=(*allow_hosts, *named))
         self._origins = Origins(allow_origins)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
         self._endpoints = {
@@ -163,6 +172,7 @@ class Emulator:
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
         self._url: str | None = None
+        self._door: WorkersDoor | None = None
 
     # Its parts
 
@@ -233,6 +243,25 @@ class Emulator:
         :raises EndpointNotFound: there is no such endpoint.
         """
         return await self._staff.reload(self.endpoint(endpoint_id))
+
+    def images(self) -> list[str]:
+        """The endpoints whose workers are containers of an image."""
+        return [each.id for each in self._of_kind(WorkerKind.DOCKER)]
+
+    async def reload_image(self, endpoint_id: str) -> bool:
+        """Have workers of what the image's name points to now take over; whether that is another image.
+
+        :raises EngineError: there is none of that name any more, or the engine does not answer.
+        :raises EndpointNotFound: there is no such endpoint.
+        """
+        return await self._staff.reload_image(self.endpoint(endpoint_id))
+
+    def worker_url(self, endpoint_id: str) -> str | None:
+        """Where the containers of an endpoint's workers reach the emulator; None when they are none.
+
+        :raises EndpointNotFound: there is no such endpoint.
+        """
+        return self._staff.worker_url(self.endpoint(endpoint_id))
 
     @property
     def url(self) -> str:
@@ -307,6 +336,8 @@ class Emulator:
                 await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
             if self._state is not None:
                 await self._state.open(self._served())
+            for endpoint in self._of_kind(WorkerKind.DOCKER):
+                await self._staff.fetch(endpoint)
         except BaseException:
             # Those that did load have threads.
             await self._staff.close()
@@ -316,7 +347,7 @@ class Emulator:
         self._started_ms = self.clock.now_ms()
         self._obstacles = self._unserved()
         for endpoint in self._of_kind(WorkerKind.INLINE, WorkerKind.EXTERNAL):
-            self._staff.open(endpoint, self._url)
+            await self._staff.open(endpoint, self._url, self._let_in)
 
     async def create_endpoint(
         self, endpoint_id: str, given: object = None, *, clock: str | None = None
@@ -342,6 +373,7 @@ class Emulator:
             try:
                 self._check_served(endpoint)
                 await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+                await self._staff.fetch(endpoint)
                 self._check_served(endpoint)
             except BaseException:
                 await self._staff.dismiss(endpoint)
@@ -354,11 +386,11 @@ class Emulator:
         # It is no longer what the command line says.
         self._given -= {endpoint_id}
         if self._started_ms is not None:
-            self._staff.open(endpoint, self._url)
+            await self._staff.open(endpoint, self._url, self._let_in)
         return endpoint
 
     def _check_served(self, endpoint: Endpoint) -> None:
-        if worker_kind(endpoint.config) is WorkerKind.PROCESS and self._url is None:
+        if worker_kind(endpoint.config) in _SERVED and self._url is None:
             raise EmulatorError(_NEEDS_SERVING.format(endpoint.id))
 
     async def _add_endpoint(self, endpoint_id: str, config: EndpointConfig, clock: str | None) -> Endpoint:
@@ -475,18 +507,20 @@ class Emulator:
     @asynccontextmanager
     async def _serve(self, host: str, port: int) -> AsyncIterator[str]:
         from emulator.serving.server import HTTPServer, listen, url_of
+        from emulator.serving.workers_door import WorkersDoor
 
         listener = listen(host, port)
         self._guard.loopback_only = is_loopback(host)
         server = HTTPServer(self.app, listener)
         await server.start()
         self._url = url_of(listener)
+        self._door = WorkersDoor(self.app, self._access.is_ours)
         self._obstacles = []
         if self._state is not None:
             self._state.served_at(self._url)
-        for endpoint in self._of_kind(WorkerKind.PROCESS):
-            self._staff.open(endpoint, self._url)
         try:
+            for endpoint in self._of_kind(*_SERVED):
+                await self._staff.open(endpoint, self._url, self._let_in)
             yield self._url
         finally:
             if self._state is not None:
@@ -497,11 +531,22 @@ class Emulator:
             self._logs.release()
             self._waits.release()
             self._feed.release()
-            await self._staff.close_processes(self._of_kind(WorkerKind.PROCESS))
+            await self._staff.close_processes(self._of_kind(*_SERVED))
             self._obstacles = self._unserved()
             for endpoint in self._endpoints.values():
                 endpoint.release_waiters()
+            await self._door.close(_ANSWER_PATIENCE_S)
             await server.stop(_ANSWER_PATIENCE_S)
+
+    async def _let_in(self, find_way: Callable[[], Awaitable[Reach]]) -> str:
+        """Let workers in that are not on loopback; returns the URL at which they call."""
+        from emulator.serving.workers_door import open_as
+
+        assert self._door is not None
+        if self._worker_address is not None:
+            return await open_as(self._door, self._worker_address)
+        way = await find_way()
+        return f"http://{way.called}:{await self._door.open(way.listens_on)}"
 
     @asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -515,7 +560,7 @@ class Emulator:
         return [each for each in self._endpoints.values() if worker_kind(each.config) in kinds]
 
     def _unserved(self) -> list[str]:
-        return [_NEEDS_SERVING.format(each.id) for each in self._of_kind(WorkerKind.PROCESS)]
+        return [_NEEDS_SERVING.format(each.id) for each in self._of_kind(*_SERVED)]
 
     def _clocks(self) -> set[Clock]:
         return {self.clock, *(endpoint.clock for endpoint in self._endpoints.values())}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.api.auth import is_loopback
-from emulator.core.config import EndpointConfig
+from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.durations import duration_ms
 from emulator.emulator import DEFAULT_ENDPOINT_ID
 from emulator.errors import ConfigError
@@ -71,8 +71,10 @@ def endpoints_of(
         endpoint_id, _, own_handler = spec.partition("=")
         if endpoint_id in configs:
             raise ConfigError(f"endpoint {endpoint_id!r} is given twice")
-        command = () if own_handler else defaults.command
-        configs[endpoint_id] = replace(defaults, handler=own_handler or handler, command=command)
+        if own_handler:
+            configs[endpoint_id] = _with_handler(defaults, own_handler)
+            continue
+        configs[endpoint_id] = replace(defaults, handler=handler)
     for endpoint_id, table in tables.items():
         base = configs.get(endpoint_id, replace(defaults, handler=handler))
         configs[endpoint_id] = _with_table(base, endpoint_id, table, folder)
@@ -93,7 +95,12 @@ def as_options(message: str) -> str:
         if unit:
             # The bounds that follow are in it, too.
             message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
-    return message
+    # Words that also mean what they mean.
+    return re.sub(
+        r"^(worker_address|shm_size|platform|network|memory|cpus|image) is ",
+        lambda named: f"--{named[1].replace('_', '-')} is ",
+        re.sub("^volumes: ", "--volume: ", message),
+    )
 
 
 def configured_keys() -> list[str]:
@@ -169,10 +176,31 @@ _ENDPOINT_KEYS: dict[str, tuple[str, Any]] = {
     "worker-kind": ("worker_kind", str),
     "flashboot": ("flashboot", _truth),
     "system-checks": ("system_checks", _truth),
+    "image": ("image", str),
     "python": ("python", lambda value: interpreter(str(value))),
     "args": ("worker_args", _texts),
     "env": ("worker_env", _variables),
 }
+
+
+#: Those that say how containers are made.
+_CONTAINER_KEYS: dict[str, tuple[str, Any]] = {
+    "gpus": ("gpus", str),
+    "memory": ("memory", str),
+    "cpus": ("cpus", float),
+    "volumes": ("volumes", _texts),
+    "shm-size": ("shm_size", str),
+    "platform": ("platform", str),
+    "user": ("user", str),
+    "network": ("network", str),
+}
+
+
+def _with_handler(base: EndpointConfig, handler: str) -> EndpointConfig:
+    """Settings with a handler in place of whatever else was to run."""
+    if base.image is not None:
+        base = replace(base, image=None, worker_kind=WorkerKind.PROCESS, command=())
+    return replace(base, handler=handler, command=())
 
 
 def _with_table(base: EndpointConfig, endpoint_id: str, table: object, folder: Path) -> EndpointConfig:
@@ -180,20 +208,34 @@ def _with_table(base: EndpointConfig, endpoint_id: str, table: object, folder: P
     if not isinstance(table, dict):
         raise ConfigError(f"{place} must be a table of settings")
     fields: dict[str, Any] = {}
+    of_container: dict[str, Any] = {}
+    known = {**_ENDPOINT_KEYS, **_CONTAINER_KEYS}
     for key, value in table.items():
         name = key.replace("_", "-")
-        if name not in _ENDPOINT_KEYS:
-            raise ConfigError(f"{place} has an unknown key {key!r}{_did_you_mean(name, _ENDPOINT_KEYS)}")
-        field, read = _ENDPOINT_KEYS[name]
+        if name not in known:
+            raise ConfigError(f"{place} has an unknown key {key!r}{_did_you_mean(name, known)}")
+        field, read = known[name]
         try:
-            fields[field] = read(value)
+            (of_container if name in _CONTAINER_KEYS else fields)[field] = read(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{place} {key} is {value!r}: {error}") from error
-    if "handler" in fields:
+    if "image" in fields:
+        # What was given for all endpoints is of those that have no image.
+        of_others = {"handler": None, "command": (), "python": None, "worker_kind": WorkerKind.DOCKER}
+        fields = {**of_others, **fields}
+    elif base.image is not None and ("handler" in fields or fields.get("worker_kind", "docker") != "docker"):
+        fields.setdefault("worker_kind", WorkerKind.PROCESS)
+        fields |= {"image": None}
+    if of_container:
+        if fields.get("image", base.image) is None:
+            raise ConfigError(f"{place} {next(iter(of_container))} is of containers: name their image")
+        volumes = [_beside(folder, each) for each in of_container.get("volumes", base.container.volumes)]
+        fields["container"] = replace(base.container, **{**of_container, "volumes": tuple(volumes)})
+    if fields.get("handler") is not None:
         fields.setdefault("command", ())
         if fields.get("workdir", base.workdir) is None:
             fields["handler"] = from_folder(folder, fields["handler"])
-    elif "command" in fields:
+    elif "command" in fields and "image" not in fields:
         fields["handler"] = None
     fields["worker_env"] = {**base.worker_env, **fields.get("worker_env", {})}
     return replace(base, **fields)
@@ -251,6 +293,11 @@ def from_folder(folder: Path, handler: str) -> str:
     place, colon, function = handler.partition(".py:")
     is_path = colon or handler.endswith(".py")
     return str(folder / place) + colon + function if is_path else handler
+
+
+def _beside(folder: Path, volume: str) -> str:
+    """A volume whose folder starts beside the file that names it."""
+    return volume if volume.startswith(("/", "~")) else str(folder.absolute() / volume)
 
 
 def work_in(folder: Path | None) -> None:

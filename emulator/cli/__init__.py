@@ -15,6 +15,7 @@ from emulator.cli.help import Command, Commands
 from emulator.cli.hub_tests import hub_tests
 from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
+from emulator.cli.worker_commands import worker_commands
 from emulator.serving.healthcheck import healthcheck as check_health
 from emulator.version import __version__
 
@@ -66,7 +67,8 @@ def _add(group: str, *functions: Callable[..., None]) -> None:
 
 _add(_JOBS, job_commands.submit, job_commands.status, job_commands.jobs, job_commands.logs)
 _add(_JOBS, job_commands.cancel, job_commands.retry, endpoint_commands.purge)
-_add(_REST, endpoint_commands.health, endpoint_commands.workers)
+_add(_REST, endpoint_commands.health)
+cli.add_typer(worker_commands, name="workers", rich_help_panel=_REST)
 cli.add_typer(clock_commands, name="clock", rich_help_panel=_REST)
 cli.add_typer(fault_commands, name="faults", rich_help_panel=_REST)
 _add(_REST, endpoint_commands.reset, endpoint_commands.env)

@@ -33,10 +33,14 @@ def banner(emulator: Emulator, *, reload: bool, in_folder: Path | None = None) -
         else:
             rows.append(("handler", emulator.describe_handler(endpoint_id)))
             rows.append(("workers", _workers(emulator.endpoint(endpoint_id).config, kind)))
+            if (door := emulator.worker_url(endpoint_id)) is not None:
+                rows.append(("", f"they reach it at {door}, where workers alone are let in"))
     if in_folder is not None:
         rows.append(("workdir", str(in_folder)))
     if reload and emulator.projects():
         rows.append(("reload", "saved code is taken up at once"))
+    if reload and emulator.images():
+        rows.append(("reload", "an image that is built anew is taken up within seconds"))
     if emulator.store is not None:
         rows.append(
             ("s3", f"{emulator.store.url}  bucket {emulator.store.bucket}, in memory; workers have its keys")

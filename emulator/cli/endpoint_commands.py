@@ -12,8 +12,6 @@ from emulator.cli.asking import (
     Url,
     endpoint_id,
     running_emulator,
-    shown_id,
-    table,
     tell,
 )
 
@@ -33,19 +31,6 @@ def health(
         listed = emulator.control("GET", "/endpoints")["endpoints"]
         obstacles = [each["obstacle"] for each in listed if each["id"] == name and each["obstacle"]]
         tell(counts, as_json, "\n".join([f"endpoint {name}", *lines, *obstacles]))
-
-
-def workers(url: Url = None, api_key: ApiKey = None, as_json: AsJSON = False) -> None:
-    """The workers, and what each is at."""
-    with running_emulator(url, api_key) as emulator:
-        found = emulator.control("GET", "/workers")
-        rows = [
-            (each["id"], each["endpoint"], each["kind"], each["state"],
-             " ".join(map(shown_id, each["jobs"])) or each["reason"])
-            for each in found["workers"]
-        ]  # fmt: skip
-        titles = ("worker", "endpoint", "kind", "state", "jobs, or why it is so")
-        tell(found, as_json, table(titles, rows) if rows else "no workers are up")
 
 
 def purge(

@@ -22,6 +22,7 @@ from emulator.cli.one_job import (
     End,
     command_of,
     configure_log,
+    container_of,
     job_runner,
     one_worker,
     run_to_exit_code,
@@ -94,6 +95,25 @@ def hub_tests(
         str | None,
         typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="The image you deploy, in place of a handler: its container runs it, as for serve.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="all|N|IDS", help="The GPUs that the image's container sees.")
+    ] = "",
+    volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--volume",
+            metavar="FOLDER[:PATH]",
+            help="A folder that the container sees as /runpod-volume, or at PATH; may be repeated.",
+        ),
+    ] = None,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
@@ -155,10 +175,13 @@ def hub_tests(
         found = interpreter(python) if python else None
         # Only now: the paths of the command line start where it was given.
         work_in(workdir)
-        if handler is None and command is None:
-            handler = str(_first_of(HANDLERS, "handler", "name it with --handler, or give a --command"))
-        config = one_worker(handler, WorkerKind.PROCESS, found, tests.env, command, words)
-        source = handler or command or ""
+        if handler is None and command is None and image is None:
+            advice = "name it with --handler, or give a --command or an --image"
+            handler = str(_first_of(HANDLERS, "handler", advice))
+        kind = WorkerKind.PROCESS if image is None else WorkerKind.DOCKER
+        container = container_of(image, gpus, volume)
+        config = one_worker(handler, kind, found, tests.env, command, words, image, container)
+        source = handler or image or command or ""
         for warning in tests.warnings:
             tell(f"warning: {warning}")
         session = _Session(tests.tests, match, fail_fast=fail_fast)

@@ -22,6 +22,7 @@ from emulator.cli.one_job import (
     End,
     command_of,
     configure_log,
+    container_of,
     ended_by_force,
     job_runner,
     leave,
@@ -111,6 +112,25 @@ def invoke(
         str | None,
         typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="The image you deploy, in place of a handler: its container runs it, as for serve.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="all|N|IDS", help="The GPUs that the image's container sees.")
+    ] = "",
+    volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--volume",
+            metavar="FOLDER[:PATH]",
+            help="A folder that the container sees as /runpod-volume, or at PATH; may be repeated.",
+        ),
+    ] = None,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
@@ -138,8 +158,11 @@ def invoke(
     try:
         handler, words = split_words(context, handler, worker_args)
         command = command_of(command, module, handler)
-        if handler is None and command is None:
-            raise ConfigError("there is nothing to run: name a handler (handler.py), or give a --command")
+        if handler is None and command is None and image is None:
+            raise ConfigError(
+                "there is nothing to run: name a handler (handler.py), or give a --command or an --image"
+            )
+        container = container_of(image, gpus, volume)
         timeout_ms = _timeout_ms(timeout)
         found = interpreter(python) if python else None
         value = None if job_input is None else _input(job_input)
@@ -147,10 +170,12 @@ def invoke(
         work_in(workdir)
         if handler is not None and worker_kind != "inline" and is_worker_module(handler, Path.cwd()):
             handler, command = None, f"python -m {handler}"
-        kind = _kind(handler, worker_kind, found)
+        kind = WorkerKind.DOCKER if image is not None else _kind(handler, worker_kind, found)
         if value is None:
             value = _default_input(handler)
-        config = one_worker(handler, kind, found, command=command, worker_args=words)
+        config = one_worker(
+            handler, kind, found, command=command, worker_args=words, image=image, container=container
+        )
         with _own_stdout() as stdout:
             run = _Invocation(config, stdout, whole=whole, stream=stream, show_lines=not verbose)
             code = run_to_exit_code(lambda: run.run(value, timeout_ms))

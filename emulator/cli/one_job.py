@@ -21,6 +21,7 @@ from emulator.cli.help import words_before_dashes
 from emulator.cli.log_format import LogFormat, configure_logging, log
 from emulator.cli.terminal_text import printable
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
+from emulator.core.container import ContainerSettings
 from emulator.core.events import JobMoved, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import TERMINAL, JobStatus
 from emulator.core.job_error import explained
@@ -248,7 +249,7 @@ async def job_runner(
     runner = JobRunner(config, on_line)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(runner.emulator)
-        if config.worker_kind is WorkerKind.PROCESS:
+        if config.worker_kind is not WorkerKind.INLINE:
             await stack.enter_async_context(runner.emulator.serve())
         yield runner
 
@@ -260,6 +261,8 @@ def one_worker(
     env: Mapping[str, str] | None = None,
     command: str | None = None,
     worker_args: Sequence[str] = (),
+    image: str | None = None,
+    container: ContainerSettings | None = None,
 ) -> EndpointConfig:
     """The endpoint for a few jobs in a row: one worker, which stays.
 
@@ -271,6 +274,8 @@ def one_worker(
     return EndpointConfig(
         handler=handler,
         command=() if command is None else words_of(command),
+        image=image,
+        container=container or ContainerSettings(),
         worker_kind=kind,
         workers_max=1,
         idle_timeout_s=_FOR_EVER_MS / 1000,
@@ -306,6 +311,16 @@ def command_of(command: str | None, module: str | None, handler: str | None) -> 
     if other := command or handler:
         raise ConfigError(f"there is a module ({module}) and {other}: give one of them")
     return shlex.join(["python", "-m", module])
+
+
+def container_of(image: str | None, gpus: str, volumes: Sequence[str] | None) -> ContainerSettings:
+    """How the container of an image is made.
+
+    :raises ConfigError: there is no image, or a volume is none.
+    """
+    if image is None and (gpus or volumes):
+        raise ConfigError("--gpus and --volume are of an image's container: there is no --image")
+    return ContainerSettings(gpus=gpus, volumes=tuple(volumes or ()))
 
 
 def _start_limit_ms(config: EndpointConfig) -> int:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.clock.real_time import next_round
 from emulator.workers.handler import HandlerError
 
 if TYPE_CHECKING:
@@ -22,21 +23,41 @@ log = logging.getLogger("emulator")
 
 #: An editor's several writes of one save come within this many real ms.
 _STEP_MS = 50
+#: Real seconds from one look at what an image's name points to, to the next.
+_IMAGE_EVERY_S = 2.0
 
 
 @asynccontextmanager
 async def reloading(emulator: Emulator, *, enabled: bool) -> AsyncIterator[None]:
-    """While the body runs, reload an endpoint when a file of its project is saved."""
+    """While the body runs, reload an endpoint when a file of its project is saved, or its image is built."""
     projects = emulator.projects() if enabled else {}
-    if not projects:
-        yield
-        return
-    watching = asyncio.get_running_loop().create_task(_watch(emulator, projects))
+    images = emulator.images() if enabled else []
+    watches = [
+        *([_watch(emulator, projects)] if projects else []),
+        *(_watch_image(emulator, endpoint_id) for endpoint_id in images),
+    ]
+    watching = [asyncio.get_running_loop().create_task(watch) for watch in watches]
     try:
         yield
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def _watch_image(emulator: Emulator, endpoint_id: str) -> None:
+    told = ""
+    while True:
+        await next_round(_IMAGE_EVERY_S)
+        try:
+            if await emulator.reload_image(endpoint_id):
+                what = emulator.describe_handler(endpoint_id)
+                log.info("%s: its image is another one: workers are now of %s", endpoint_id, what)
+            told = ""
+        except HandlerError as error:
+            if told != str(error):
+                told = str(error)
+                log.warning("%s: a new image is not looked for: %s", endpoint_id, error)
 
 
 async def _watch(emulator: Emulator, projects: dict[str, Project]) -> None:

@@ -23,6 +23,7 @@ from emulator.cli.reload import reloading
 from emulator.cli.stop_signals import on_stop_signals
 from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
+from emulator.core.container import ContainerSettings
 from emulator.core.durations import duration_ms
 from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
@@ -58,6 +59,7 @@ StateSync = Literal["full", "normal", "off"]
 #: How the options are grouped in the help.
 _GROUPS = {
     "Handler and workers": "worker-kind command module workdir python reload system-checks",
+    "Containers": "image gpus memory cpus volume shm-size platform user network worker-address",
     "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
     " scaler-value cold-start flashboot",
     "Who may call": "host port api-key no-auth allow-host allow-origin insecure allow-code-over-http"
@@ -74,6 +76,16 @@ _VALUES = {
     "command": "COMMAND",
     "workdir": "FOLDER",
     "python": "PATH",
+    "image": "IMAGE",
+    "gpus": "all|N|IDS",
+    "memory": "SIZE",
+    "cpus": "N",
+    "volume": "FOLDER[:PATH][:ro]",
+    "shm-size": "SIZE",
+    "platform": "PLATFORM",
+    "user": "USER",
+    "network": "NETWORK",
+    "worker-address": "HOST[:PORT]",
     "workers-min": "N",
     "workers-max": "N",
     "idle-timeout": "DURATION",
@@ -152,8 +164,8 @@ def serve(
         WorkerKind,
         _option(
             "--worker-kind",
-            "Who runs the handler: process, inline (the emulator itself), or external (workers from"
-            " elsewhere).",
+            "Who runs the handler: process, inline (the emulator itself), docker (an image's containers), or"
+            " external (workers from elsewhere).",
         ),
     ] = WorkerKind.PROCESS,
     command: Annotated[
@@ -179,6 +191,29 @@ def serve(
     ] = None,
     python: Annotated[
         str | None, _option("--python", "The interpreter of worker processes (default: the emulator's own).")
+    ] = None,
+    image: Annotated[
+        str | None,
+        _option("--image", "The image you deploy, in place of a handler: each worker is a container of it."),
+    ] = None,
+    gpus: Annotated[str, _option("--gpus", "The GPUs that containers see.")] = "",
+    memory: Annotated[str, _option("--memory", "The most memory of each container, as 512m or 8g.")] = "",
+    cpus: Annotated[float, _option("--cpus", "The most CPUs of each container; 0 is no limit.")] = 0.0,
+    volume: Annotated[
+        list[str] | None,
+        _option("--volume", "A folder that containers see as /runpod-volume, or at PATH; may be repeated."),
+    ] = None,
+    shm_size: Annotated[str, _option("--shm-size", "The size of each container's /dev/shm.")] = "",
+    platform: Annotated[str, _option("--platform", "The image's platform, as linux/amd64.")] = "",
+    user: Annotated[str, _option("--user", "The user in containers (default: the image's).")] = "",
+    network: Annotated[str, _option("--network", "The engine's network for containers.")] = "",
+    worker_address: Annotated[
+        str | None,
+        _option(
+            "--worker-address",
+            "Where containers reach the emulator, if it cannot be found out; a door for workers alone opens"
+            " there.",
+        ),
     ] = None,
     reload: Annotated[
         bool | None,
@@ -285,7 +320,7 @@ def serve(
     for warning in unknown_variables([*variables, f"{VARIABLE_PREFIX}URL", CODE_TOKEN_VARIABLE]):
         log.warning(warning)
     file: ConfigFile = context.obj
-    nearness = {name: _nearness(context, name) for name in ("handler", "command")}
+    nearness = {name: _nearness(context, name) for name in ("handler", "command", "image", "worker_kind")}
     words = [*([handler] if nearness["handler"] == _COMMAND_LINE else []), *(worker_args or ())]
     before = words_before_dashes(context, len(words))
     if before > 1:
@@ -309,8 +344,25 @@ def serve(
         handler = None
     elif nearness["handler"] > nearness["command"]:
         command = None
+    if image is not None and nearness["image"] < nearness["handler"]:
+        image = None
+    elif image is not None and nearness["handler"] < nearness["image"]:
+        handler = None
+    if image is not None and not nearness["worker_kind"]:
+        worker_kind = WorkerKind.DOCKER
     try:
         defaults = EndpointConfig(
+            image=image,
+            container=ContainerSettings(
+                gpus=gpus,
+                memory=memory,
+                cpus=cpus,
+                volumes=tuple(volume or ()),
+                shm_size=shm_size,
+                platform=platform,
+                user=user,
+                network=network,
+            ),
             worker_kind=worker_kind,
             command=() if command is None else words_of(command),
             python=interpreter(python) if python else None,
@@ -330,6 +382,8 @@ def serve(
         )
         folder = Path() if workdir else file.folder
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
+        if defaults.container != ContainerSettings() and not any(each.image for each in endpoints.values()):
+            raise ConfigError("what was said of containers is of no use: there is no image (--image)")
         if nearness["handler"] == _COMMAND_LINE and before:
             _check_used(str(handler), endpoint or (), endpoints)
         state = None if state is None else state.absolute()
@@ -343,6 +397,7 @@ def serve(
             api_keys=api_keys,
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
+            worker_address=worker_address,
             code_over_http=allow_code_over_http,
             code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.core.bounds import RESULT_MIB_MAX, TIME_MAX_MS, WORKERS_MAX, shown_number
+from emulator.core.container import ContainerSettings
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_MAX_MS,
     EXECUTION_TIMEOUT_MIN_MS,
@@ -48,6 +49,8 @@ class WorkerKind(StrEnum):
     """The emulator's own process: the fastest; a handler that blocks cannot be stopped."""
     PROCESS = "process"
     """A process per worker, as in production: the user's script with the real SDK, or a bare function."""
+    DOCKER = "docker"
+    """A container per worker, of an image: what is deployed in production."""
     EXTERNAL = "external"
     """Only workers that come by themselves: containers, other machines."""
 
@@ -62,7 +65,11 @@ class EndpointConfig:
     #: What its workers run: a callable, `"path.py"`, `"path.py:function"` or `"module:function"`;
     #: None is the built-in mock worker.
     handler: Any = None
-    #: Who runs it.
+    #: The image that its workers are containers of, in place of a handler.
+    image: str | None = None
+    #: How such containers are made.
+    container: ContainerSettings = field(default_factory=ContainerSettings)
+    #: Who runs it; with an image it is `docker`.
     worker_kind: WorkerKind = WorkerKind.INLINE
     #: Workers that are kept up without any job.
     workers_min: int = 0
@@ -85,8 +92,8 @@ class EndpointConfig:
     python: str | None = None
     #: Variables of process workers, beyond those of the emulator and of wire.md 7.
     worker_env: Mapping[str, str] = field(default_factory=dict)
-    #: What process workers run in place of a handler: the words of any command, or a text that is split into
-    #: words as a POSIX shell does. No shell runs it.
+    #: What process workers run in place of a handler, and containers in place of their image's CMD: the words
+    #: of any command, or a text that is split into words as a POSIX shell does. No shell runs it.
     command: tuple[str, ...] = ()
     #: The folder that workers run in, as the WORKDIR of an image; None is the emulator's own.
     workdir: str | Path | None = None
@@ -118,10 +125,13 @@ class EndpointConfig:
                 f"there is a handler ({self.handler}) and a command ({shlex.join(self.command)}):"
                 " give one of them; arguments belong into the command"
             )
-        if self.command and self.worker_kind is not WorkerKind.PROCESS:
+        if self.image is not None and self.worker_kind is WorkerKind.INLINE:
+            object.__setattr__(self, "worker_kind", WorkerKind.DOCKER)
+        if self.command and self.worker_kind not in (WorkerKind.PROCESS, WorkerKind.DOCKER):
             raise ConfigError(
                 f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
             )
+        self._check_image()
         self._check_texts()
         for name, (lowest, highest) in _BOUNDS.items():
             # Neither is NaN between them.
@@ -141,9 +151,33 @@ class EndpointConfig:
                 f" {EXECUTION_TIMEOUT_MIN_MS} and at most {EXECUTION_TIMEOUT_MAX_MS}"
             )
 
+    def _check_image(self) -> None:
+        """An image has all that its workers run."""
+        if self.worker_kind is WorkerKind.DOCKER and self.image is None:
+            raise ConfigError("worker_kind is 'docker', and there is no image: name one")
+        if self.image is None:
+            return
+        if self.worker_kind is not WorkerKind.DOCKER:
+            raise ConfigError(
+                f"there is an image ({self.image}), and worker_kind is {str(self.worker_kind)!r}: an image"
+                " runs in containers, by worker_kind 'docker'"
+            )
+        if not self.image.strip() or any(character.isspace() for character in self.image):
+            raise ConfigError(f"image is {self.image!r}: it must be a name such as my-worker:latest")
+        if self.handler is not None:
+            raise ConfigError(
+                f"there is a handler ({self.handler}) and an image ({self.image}): give one of them; an image"
+                " starts its own handler, or what the command says"
+            )
+        if self.worker_args and not self.command:
+            raise ConfigError("arguments follow a command: give the one that the image is to run, too")
+        for name in ("python", "workdir"):
+            if getattr(self, name) is not None:
+                raise ConfigError(f"{name} is of processes on this machine: an image has its own")
+
     def _check_texts(self) -> None:
         """What the system would not take as a path, an argument or a variable."""
-        for name in ("handler", "python", "workdir"):
+        for name in ("handler", "image", "python", "workdir"):
             if isinstance(path := getattr(self, name), str | Path):
                 _check_text(name, str(path))
                 if any(len(os.fsencode(part)) > _PART_MAX for part in str(path).split("/")):
@@ -207,4 +241,6 @@ def _worker_kind(value: str) -> WorkerKind:
     try:
         return WorkerKind(value)
     except ValueError:
-        raise ConfigError(f"worker_kind is {value!r}: it must be inline, process or external") from None
+        raise ConfigError(
+            f"worker_kind is {value!r}: it must be inline, process, docker or external"
+        ) from None

@@ -381,6 +381,7 @@ class WorkerPool:
         assert self._launcher is not None
         if self._parked:
             _, worker = self._parked.popitem()
+            self._launcher.unpark(worker.id)
             self._add(worker, "it was parked")
             worker.unparked.notify()
             return
@@ -405,6 +406,8 @@ class WorkerPool:
         self._parked[worker.id] = worker
         self._tell(worker, worker.state, None, "parked")
         self._takers.release(worker)
+        assert self._launcher is not None
+        self._launcher.park(worker.id)
 
     def _drop_parked(self) -> None:
         parked, self._parked = self._parked, {}

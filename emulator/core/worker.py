@@ -41,6 +41,12 @@ class WorkerLauncher(Protocol):
     def stop(self, worker_id: str) -> None:
         """End a worker that holds no job."""
 
+    def park(self, worker_id: str) -> None:
+        """A worker that is up gets no job before it is unparked: it may be held still (flashboot)."""
+
+    def unpark(self, worker_id: str) -> None:
+        """A parked worker is wanted again."""
+
     def crash(self, worker_id: str, reason: str) -> None:
         """Have the worker die as if by itself: the gateway is told as of any crash."""
 

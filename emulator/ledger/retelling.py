@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.config import EndpointConfig
+from emulator.core.container import ContainerSettings
 from emulator.core.gateway import Gateway
 from emulator.core.job import JobStatus
 from emulator.errors import EmulatorError, StateError
@@ -15,7 +16,7 @@ from emulator.ledger.parts import CLOCK, ENDPOINT, FAULTS, STOP, STUBS, fault_of
 from emulator.ledger.records import COUNTS, JobsFromRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from emulator.core.comeback import Kept
     from emulator.core.endpoint import Endpoint
@@ -144,6 +145,13 @@ def _is_served(part: PartRecord, served: Served) -> bool:
 
 async def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]) -> None:
     try:
-        await served.add_endpoint(endpoint_id, EndpointConfig(**fields["settings"]), fields["clock"])
+        await served.add_endpoint(endpoint_id, _config_of(fields["settings"]), fields["clock"])
     except (EmulatorError, TypeError) as error:
         log.warning("state: endpoint %r is not served, its jobs stay in the file: %s", endpoint_id, error)
+
+
+def _config_of(settings: Mapping[str, Any]) -> EndpointConfig:
+    """An endpoint's settings, of which a file has the plain values."""
+    container = settings.get("container", {})
+    made = ContainerSettings(**{**container, "volumes": tuple(container.get("volumes", ()))})
+    return EndpointConfig(**{**settings, "container": made})

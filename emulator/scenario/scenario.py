@@ -33,8 +33,14 @@ class Scenario:
         :raises ConfigError: someone else answers the jobs.
         """
         config = self._endpoint.config
-        if config.handler is not None or config.worker_kind is WorkerKind.EXTERNAL:
-            who = "has a handler" if config.handler is not None else "has external workers"
+        who = ""
+        if config.image is not None:
+            who = "has an image"
+        elif config.handler is not None:
+            who = "has a handler"
+        elif config.worker_kind is WorkerKind.EXTERNAL:
+            who = "has external workers"
+        if who:
             raise ConfigError(
                 f"stubs are for endpoints without a handler: {self._endpoint.id!r} {who},"
                 " which answers its jobs"

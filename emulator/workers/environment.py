@@ -1,4 +1,4 @@
-"""The variables of a worker's process, which make its SDK a worker of one endpoint (wire.md 7)."""
+"""The variables of a worker, which make its SDK one of an endpoint (wire.md 7)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,18 @@ _PING_INTERVAL_MS = 1_000
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class WorkerEnvironment:
-    """The variables that make the SDK of a process a worker of one endpoint."""
+class WireVariables:
+    """The variables that make the SDK a worker of one endpoint, wherever it runs."""
 
     endpoint_id: str
-    #: Where the emulator is served, e.g. `http://127.0.0.1:8000`.
+    #: Where workers reach the emulator, e.g. `http://127.0.0.1:8000`.
     url: str
     api_key: str
     #: What the user adds; it beats all else.
     extra: dict[str, str]
     system_checks: bool
-    #: Their PATH, and the folder they run in.
-    path: str
-    folder: Path
     #: A worker's secret, by its id.
     secret_of: Callable[[str], str]
-    #: Where a worker may leave files, by its id; None when there is no such place.
-    state_folder: Callable[[str], Path | None]
 
     def init_timeout_s(self) -> float:
         """Seconds on the clock within which a worker must have asked for its first job."""
@@ -48,20 +43,12 @@ class WorkerEnvironment:
                 return limit_s
         return _INIT_TIMEOUT_S
 
-    def variables(self, worker_id: str) -> dict[str, str]:
-        """All of a worker's variables. The emulator's own settings are none of its business."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
+    def of(self, worker_id: str) -> dict[str, str]:
+        """A worker's variables, without what the user adds."""
         base, query = f"{self.url}/v2/{self.endpoint_id}", f"?gpu=none&secret={self.secret_of(worker_id)}"
-        checks = {} if self.system_checks else _WITHOUT_CHECKS
-        variables = {
-            # The SDK's default is DEBUG, a dozen lines a job.
-            "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
-            **inherited,
-            **checks,
-            "PATH": self.path,
-            "PWD": str(self.folder),
+        return {
+            **({} if self.system_checks else _WITHOUT_CHECKS),
             "PYTHONUNBUFFERED": "1",
-            "NO_PROXY": ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1,localhost,::1"))),
             "RUNPOD_AI_API_KEY": self.api_key,
             "RUNPOD_ENDPOINT_ID": self.endpoint_id,
             "RUNPOD_POD_ID": worker_id,
@@ -71,7 +58,37 @@ class WorkerEnvironment:
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID{query}",
             "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID{query}",
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID{query}",
-            **self.extra,
+        }
+
+    def of_container(self, worker_id: str) -> dict[str, str]:
+        """All that a container is given beside what its image has."""
+        # The SDK's default is DEBUG, a dozen lines a job.
+        return {"RUNPOD_LOG_LEVEL": "INFO", **self.of(worker_id), **self.extra}
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class WorkerEnvironment:
+    """The variables of a process on this machine, beside those by which it is a worker."""
+
+    wire: WireVariables
+    #: Their PATH, and the folder they run in.
+    path: str
+    folder: Path
+    #: Where a worker may leave files, by its id; None when there is no such place.
+    state_folder: Callable[[str], Path | None]
+
+    def variables(self, worker_id: str) -> dict[str, str]:
+        """All of a worker's variables. The emulator's own settings are none of its business."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
+        variables = {
+            # The SDK's default is DEBUG, a dozen lines a job.
+            "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
+            **inherited,
+            "PATH": self.path,
+            "PWD": str(self.folder),
+            "NO_PROXY": ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1,localhost,::1"))),
+            **self.wire.of(worker_id),
+            **self.wire.extra,
         }
         return {**variables, **own_state(self.state_folder(worker_id), variables.get("PYTHONPATH"))}
 

@@ -72,6 +72,12 @@ class InlineLauncher:
         """No: what it does is an activity on the clock."""
         return False
 
+    def park(self, worker_id: str) -> None:
+        """It waits, which takes next to nothing."""
+
+    def unpark(self, worker_id: str) -> None:
+        """It has been waiting."""
+
     def crash(self, worker_id: str, reason: str) -> None:
         """Have a worker die: what it runs is left to itself."""
         self.stop(worker_id)

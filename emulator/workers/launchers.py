@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
 from emulator.workers.command import WorkerCommand
-from emulator.workers.environment import WorkerEnvironment
+from emulator.workers.containers.launcher import ContainerLauncher
+from emulator.workers.environment import WireVariables, WorkerEnvironment
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.handler_thread import HandlerThread
 from emulator.workers.imported_files import imported_files
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
+    from emulator.workers.containers.engine import Engine, Image
     from emulator.workers.guard import Guard
     from emulator.workers.worker_secrets import WorkerSecrets
 
-Launcher: TypeAlias = InlineLauncher | ProcessLauncher
+Launcher: TypeAlias = InlineLauncher | ProcessLauncher | ContainerLauncher
 
 
 def worker_kind(config: EndpointConfig) -> WorkerKind:
@@ -88,26 +90,37 @@ def process_launcher(
     command: WorkerCommand,
     clock: Clock,
     guard: Guard,
-    *,
-    url: str,
-    api_key: str,
-    worker_secrets: WorkerSecrets,
+    wire: WireVariables,
 ) -> ProcessLauncher:
-    """A launcher of worker processes, which reach the emulator at `url` with `api_key` and a secret each."""
-    config = endpoint.config
+    """A launcher of worker processes, which reach the emulator by the variables in `wire`."""
     environment = WorkerEnvironment(
+        wire=wire,
+        path=command.path,
+        folder=command.folder,
+        state_folder=guard.folder_of,
+    )
+    cold_start_ms = endpoint.config.cold_start_ms
+    return ProcessLauncher(command, environment, Gateway(endpoint), clock, guard, cold_start_ms=cold_start_ms)
+
+
+def container_launcher(
+    endpoint: Endpoint, engine: Engine, image: Image, wire: WireVariables
+) -> ContainerLauncher:
+    """A launcher of containers, which reach the emulator by the variables in `wire`."""
+    return ContainerLauncher(engine, image, endpoint.config, wire, Gateway(endpoint), endpoint.clock)
+
+
+def wire_variables(
+    endpoint: Endpoint, url: str, api_key: str, worker_secrets: WorkerSecrets
+) -> WireVariables:
+    """What makes the SDK a worker of an endpoint, which reaches the emulator at `url`."""
+    return WireVariables(
         endpoint_id=endpoint.id,
         url=url,
         api_key=api_key,
-        extra=dict(config.worker_env),
-        system_checks=config.system_checks,
-        path=command.path,
-        folder=command.folder,
+        extra=dict(endpoint.config.worker_env),
+        system_checks=endpoint.config.system_checks,
         secret_of=worker_secrets.of,
-        state_folder=guard.folder_of,
-    )
-    return ProcessLauncher(
-        command, environment, Gateway(endpoint), clock, guard, cold_start_ms=config.cold_start_ms
     )
 
 
@@ -136,7 +149,7 @@ async def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
         await check_command(command)
         return
     project = project_of(config)
-    if project is not None:
+    if project is not None and isinstance(launcher, InlineLauncher):
         forget_project(project.folder)
         launcher.replace_handler(await _workplaces(config.handler))
 

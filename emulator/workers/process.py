@@ -176,6 +176,12 @@ class ProcessLauncher:
         worker = self._processes.get(worker_id)
         return worker is not None and not worker.cold
 
+    def park(self, worker_id: str) -> None:
+        """It waits, which takes next to nothing."""
+
+    def unpark(self, worker_id: str) -> None:
+        """It has been waiting."""
+
     def crash(self, worker_id: str, reason: str) -> None:
         """SIGKILL, from nowhere: the end of the process is noticed as any other."""
         worker = self._processes.get(worker_id)
@@ -225,7 +231,7 @@ class ProcessLauncher:
         watch = WorkerWatch(
             worker.id,
             self._gateway,
-            init_timeout_s=self._environment.init_timeout_s() / max(1.0, self._clock.rate),
+            init_timeout_s=self._environment.wire.init_timeout_s() / max(1.0, self._clock.rate),
             last_line=lambda: worker.last_line,
             end=lambda reason: self.crash(worker.id, reason),
         )

@@ -48,6 +48,8 @@ def project_of(config: EndpointConfig) -> Project | None:
 
     :raises HandlerError: there is no such folder.
     """
+    if config.image is not None:
+        return None
     if config.command:
         return Project(folder=working_folder(config).resolve(), suffixes=_SOURCES)
     if not isinstance(config.handler, str | Path):

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
 from emulator.errors import EmulatorError
 from emulator.workers.command import WorkerCommand
+from emulator.workers.containers.engine import Engine
+from emulator.workers.containers.labels import prune
+from emulator.workers.containers.launcher import ContainerLauncher
+from emulator.workers.containers.reach import reach
+from emulator.workers.containers.spec import check_folders
 from emulator.workers.guard import Guard
 from emulator.workers.handler import HandlerError
-from emulator.workers.launchers import inline_launcher, process_launcher, take_up_changes, worker_kind
+from emulator.workers.launchers import (
+    container_launcher,
+    inline_launcher,
+    process_launcher,
+    take_up_changes,
+    wire_variables,
+    worker_kind,
+)
 from emulator.workers.preflight import check_command
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.start_failure import headline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import TypeAlias
 
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
+    from emulator.workers.containers.engine import Image
+    from emulator.workers.containers.reach import Reach
+    from emulator.workers.environment import WireVariables
     from emulator.workers.launchers import Launcher
     from emulator.workers.worker_secrets import WorkerSecrets
+
+    #: Opens a door for workers, where the given function says unless a place was set; returns its URL.
+    LetIn: TypeAlias = Callable[[Callable[[], Awaitable[Reach]]], Awaitable[str]]
 
 log = logging.getLogger("emulator")
 
@@ -40,6 +60,8 @@ class Staff:
         self._worker_secrets = worker_secrets
         self._launchers: dict[Endpoint, Launcher] = {}
         self._commands: dict[Endpoint, WorkerCommand] = {}
+        self._images: dict[Endpoint, Image] = {}
+        self._engine = Engine()
         self._guard = Guard()
         self._is_closed = False
 
@@ -61,19 +83,41 @@ class Staff:
                 await check_command(command)
                 self._commands[endpoint] = command
 
-    def open(self, endpoint: Endpoint, url: str | None) -> None:
-        """Let an endpoint's workers start; processes need the `url` at which the emulator is served."""
-        if endpoint in self._commands and url is not None:
-            self._launchers[endpoint] = process_launcher(
-                endpoint,
-                self._commands[endpoint],
-                endpoint.clock,
-                self._guard,
-                url=url,
-                api_key=self._api_key,
-                worker_secrets=self._worker_secrets,
-            )
+    async def fetch(self, endpoint: Endpoint) -> None:
+        """Have the image there that an endpoint's workers are containers of; it is pulled if need be.
+
+        :raises EngineError: it cannot be had, or there is no engine.
+        """
+        config = endpoint.config
+        if config.image is None:
+            return
+        await self._engine.connect()
+        if self._engine.host is None:
+            check_folders(config.container)
+        if left := await prune(self._engine):
+            log.info("removed %d containers that an emulator had left behind", len(left))
+        self._images[endpoint] = await self._engine.image(config.image, config.container.platform)
+
+    async def open(self, endpoint: Endpoint, url: str | None, let_in: LetIn) -> None:
+        """Let an endpoint's workers start; processes need the `url` at which the emulator is served, others a
+        door that `let_in` opens for them.
+
+        :raises EmulatorError: that cannot be opened.
+        """
+        if url is not None:
+            if (command := self._commands.get(endpoint)) is not None:
+                wire = self._wire(endpoint, url)
+                self._launchers[endpoint] = process_launcher(
+                    endpoint, command, endpoint.clock, self._guard, wire
+                )
+            if (image := self._images.get(endpoint)) is not None:
+                find_way = partial(reach, self._engine, endpoint.config.container.network)
+                wire = self._wire(endpoint, await let_in(find_way))
+                self._launchers[endpoint] = container_launcher(endpoint, self._engine, image, wire)
         endpoint.open(self._launchers.get(endpoint))
+
+    def _wire(self, endpoint: Endpoint, url: str) -> WireVariables:
+        return wire_variables(endpoint, url, self._api_key, self._worker_secrets)
 
     def reset(self, endpoint: Endpoint) -> dict[str, int]:
         """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
@@ -96,12 +140,30 @@ class Staff:
         # It may have been taken away meanwhile.
         return self._launchers.get(endpoint) is launcher and endpoint.reload()
 
+    async def reload_image(self, endpoint: Endpoint) -> bool:
+        """Have workers of the image that its name points to now take over, if it is another; whether it is.
+
+        :raises EngineError: there is none of that name any more, or the engine does not answer.
+        """
+        launcher = self._launchers.get(endpoint)
+        if not isinstance(launcher, ContainerLauncher) or not await launcher.take_up_image():
+            return False
+        endpoint.reload()
+        return True
+
+    def worker_url(self, endpoint: Endpoint) -> str | None:
+        """Where an endpoint's containers reach the emulator; None when its workers are none."""
+        launcher = self._launchers.get(endpoint)
+        return launcher.url if isinstance(launcher, ContainerLauncher) else None
+
     def describe(self, endpoint: Endpoint) -> str:
         """What the workers of an endpoint run, for a person; empty when it starts none."""
         if worker_kind(endpoint.config) is WorkerKind.PROCESS and (command := self._commands.get(endpoint)):
             elsewhere = "" if endpoint.config.workdir is None else f" in {command.folder}"
             return f"{command.name} ({command.kind}, {command.program}){elsewhere}"
         launcher = self._launchers.get(endpoint)
+        if isinstance(launcher, ContainerLauncher):
+            return str(launcher.image)
         if launcher is None or isinstance(launcher, ProcessLauncher):
             return ""
         return f"{launcher.handler.name} ({launcher.handler.kind.value})"
@@ -115,15 +177,17 @@ class Staff:
         """An endpoint is taken away: end what its workers run in."""
         launcher = self._launchers.pop(endpoint, None)
         self._commands.pop(endpoint, None)
+        self._images.pop(endpoint, None)
         if launcher is not None:
             await launcher.close(_PROCESS_PATIENCE_S)
 
     async def close_processes(self, endpoints: Iterable[Endpoint]) -> None:
-        """The emulator is served no more: end the worker processes of these endpoints."""
+        """The emulator is served no more: end the worker processes and containers of these endpoints."""
         closing = []
         for endpoint in endpoints:
             endpoint.close()
-            closing.append(self._launchers.pop(endpoint).close(_PROCESS_PATIENCE_S))
+            if (launcher := self._launchers.pop(endpoint, None)) is not None:
+                closing.append(launcher.close(_PROCESS_PATIENCE_S))
         await asyncio.gather(*closing)
         self._guard.close()
 
@@ -134,3 +198,4 @@ class Staff:
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint.id, left)
         self._launchers.clear()
+        await self._engine.close()

@@ -96,6 +96,12 @@ def headline(problem: str) -> str:
     return first if raised is None else f"{first.rstrip(':')}: {raised.told}{_place(raised, ())}"
 
 
+def raised_in(lines: Sequence[str]) -> str:
+    """The exception with whose traceback the lines end, and where it was raised; empty when there is none."""
+    raised = _raised(lines)
+    return "" if raised is None else f"{raised.told}{_place(raised, ())}"
+
+
 def _raised(lines: Sequence[str]) -> _Raised | None:
     """The exception with whose traceback the lines end; the first of them may be cut off."""
     ends = [

@@ -273,7 +273,7 @@ def test_what_the_banner_says_makes_any_process_a_worker(folder):
         ("[endpoints.a]\nenv = 3", "[endpoints.a] env is 3: it must be a table of variables"),
         ("[endpoints.a]\nargs = 'x'", "[endpoints.a] args is 'x': it must be a list of strings"),
         ("[endpoints.a]\nflashboot = 1", "[endpoints.a] flashboot is 1: it must be true or false"),
-        ("[endpoints.a]\nworker-kind = 'thread'", "--worker-kind is 'thread': it must be inline, process or"),
+        ("[endpoints.a]\nworker-kind = 'thread'", "--worker-kind is 'thread': it must be inline, process"),
     ],
 )  # fmt: skip
 def test_a_wrong_table_stops_the_start_with_one_sentence(folder, content, sentence):

@@ -42,6 +42,12 @@ class ManualLauncher:
     def takes_real_time(self, worker_id: str) -> bool:
         return False
 
+    def park(self, worker_id: str) -> None:
+        """It waits, which takes next to nothing."""
+
+    def unpark(self, worker_id: str) -> None:
+        """It has been waiting."""
+
     def crash(self, worker_id: str, reason: str) -> None:
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from emulator import Emulator, EndpointConfig
+from emulator.core.container import ContainerSettings
 from tests.limits import PATIENCE_S
 from tests.long import sdks
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
+#: Of examples/worker, with the SDK in it; `make test-docker` builds it.
+WORKER_IMAGE = "runpod-emulator-example-worker"
 KEY = {"authorization": "x"}
 
 _ALL_FORMS = "handlers_of_all_forms"
@@ -114,9 +117,24 @@ class Workers:
             self._ended.enter_context(external_worker(self.url, form, script, f"test-{form}"))
 
 
+def what_runs(kind: str, folder: Path, place: str) -> dict[str, Any]:
+    """The settings by which workers of a kind run a script or a function in a folder."""
+    if kind == "docker":
+        # The same folders in the container, for the files by which handlers and tests tell one another.
+        return {
+            "image": WORKER_IMAGE,
+            "command": ("python", "-u", f"{folder}/{place}"),
+            "container": ContainerSettings(volumes=(f"{folder.parent}:{folder.parent}",), user="0"),
+        }
+    return {
+        "handler": f"{folder}/{place}",
+        "worker_kind": {"function": "process", "script": "process"}.get(kind, kind),
+    }
+
+
 @contextmanager
 def workers_of(named: str, folder: Path, forms: dict[str, tuple[str, str, str]] = FORMS) -> Iterator[Workers]:
-    """Serve every form by workers of a kind: inline, function, script, script@version or external."""
+    """Serve every form by workers of a kind: inline, function, script, script@version, docker or external."""
     kind, _, sdk = named.partition("@")
     python = sdks.interpreter(sdk) if sdk else None
     for form, (module, function, options) in forms.items():
@@ -125,8 +143,7 @@ def workers_of(named: str, folder: Path, forms: dict[str, tuple[str, str, str]] 
         (folder / f"{form}.py").write_text(text)
     endpoints = {
         form: EndpointConfig(
-            handler=f"{folder}/{module}.py:{function}" if kind == "function" else f"{folder}/{form}.py",
-            worker_kind={"function": "process", "script": "process"}.get(kind, kind),
+            **what_runs(kind, folder, f"{module}.py:{function}" if kind == "function" else f"{form}.py"),
             workers_max=1,
             # An SDK that polls without a pause while it has nothing to do takes a core from the others.
             idle_timeout_s=5 if sdk in sdks.BUSY_WHEN_IDLE else 600,

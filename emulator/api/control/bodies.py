@@ -186,6 +186,8 @@ class EndpointSettings(_Control):
 
     #: `module:function`, `path.py:function`, `path.py`; null answers by stubs.
     handler: str | None = None
+    #: An image whose containers are the workers, in place of a handler.
+    image: str | None = None
     worker_kind: WorkerKind = WorkerKind.INLINE
     workers_min: int = 0
     workers_max: int = 3

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("emulator.api")
 
 #: The settings that say what workers run.
-_CODE = ("handler", "command", "workdir", "python", "worker_env", "worker_args")
+_CODE = ("handler", "image", "command", "workdir", "python", "worker_env", "worker_args")
 
 
 def add_endpoints(router: APIRouter, controls: Controls) -> None:
@@ -65,7 +65,7 @@ def add_endpoints(router: APIRouter, controls: Controls) -> None:
         ):
             raise ControlError(403, "forbidden", refusal, "see docs/security.md")
         clock = fields.pop("clock", None)
-        if fields.get("handler") is None and not fields.get("command"):
+        if not any(fields.get(name) for name in ("handler", "image", "command")):
             fields.pop("worker_kind", None)
         try:
             config = replace(EndpointConfig(), **fields)

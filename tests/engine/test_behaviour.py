@@ -1,0 +1,17 @@
+"""The same jobs through container workers, and the same bodies out (`tests/workers/test_behaviour.py`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.long.test_sdk_versions import asking_for
+from tests.workers import test_behaviour
+from tests.workers.kinds import workers_of
+
+globals().update(asking_for(test_behaviour, "workers"))
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    with workers_of("docker", tmp_path_factory.mktemp("docker")) as workers:
+        yield workers
