@@ -482,7 +482,7 @@ class Emulator:
         self._measures.update({endpoint: Measures(endpoint) for endpoint in self._measures})
         self._feed.add("reset", lambda: {"reset": counts})
         if self._state is not None:
-            self._state.touch()
+            self._state.has_been_reset(self._endpoints.values())
         return counts
 
     async def __aenter__(self) -> Self:

@@ -79,7 +79,7 @@ _DELIVERIES = _Table(
     _NUMBER,
 )
 _PARTS = _Table("part", ("kind", "name", "value"), ("kind", "name"))
-_TABLES = (_REQUESTS, _JOBS, _CHUNKS, _DELIVERIES, _PARTS)
+_TABLES = (_REQUESTS, _JOBS, _CHUNKS, _PARTS, _DELIVERIES)
 
 _COLUMNS_V1 = """
 CREATE TABLE request (
@@ -171,10 +171,7 @@ class Database:
         self._statements: dict[tuple[str, int], str] = {}
         if to_look and not path.is_file():
             raise StateError(f"there is no state file {path}")
-        if path.is_dir():
-            raise StateError(f"the state file {path} is a folder: name a file in it")
-        if not path.parent.is_dir():
-            raise StateError(f"the state file {path} cannot be made: there is no folder {path.parent}")
+        check_place(path)
         place = f"{path.absolute().as_uri()}?mode=ro" if to_look else path.absolute().as_uri()
         try:
             self._db = sqlite3.connect(
@@ -438,6 +435,17 @@ class Database:
             f"the state file {self.path} is damaged ({what}): move it away to start anew, or put a copy in"
             " its place"
         )
+
+
+def check_place(path: Path) -> None:
+    """See that a state file can be at this path.
+
+    :raises StateError: it cannot.
+    """
+    if path.is_dir():
+        raise StateError(f"the state file {path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise StateError(f"the state file {path} cannot be made: there is no folder {path.parent}")
 
 
 class _Transaction:

@@ -13,7 +13,7 @@ from emulator.core.events import ChunksRead, JobForgotten, JobMoved, JobOutput
 from emulator.core.job import JobStatus
 from emulator.errors import NotKept, StateError
 from emulator.ledger.database import Batch
-from emulator.ledger.records import COUNTS, ChunkRecord, counts_of, request_of, state_of
+from emulator.ledger.records import COUNTS, ChunkRecord, counts_of, delivery_of, request_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emulator.core.job import Job
     from emulator.ledger.database import Database
     from emulator.ledger.records import PartRecord
+    from emulator.webhooks.deliveries import Delivery
 
 log = logging.getLogger("emulator.state")
 
@@ -38,7 +39,10 @@ Parts: TypeAlias = "Callable[[], Iterable[PartRecord]]"
 class _Round:
     """What has changed since the last round, and who waits for it to be on disk."""
 
-    __slots__ = ("chunks", "counted", "gone_chunks", "gone_jobs", "jobs", "new", "touched", "waiting")
+    __slots__ = (
+        "chunks", "counted", "deliveries", "gone_chunks", "gone_deliveries", "gone_jobs", "jobs", "new",
+        "touched", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.jobs: dict[Job, Endpoint] = {}
@@ -47,6 +51,8 @@ class _Round:
         self.gone_jobs: list[int] = []
         self.chunks: dict[int, ChunkRecord] = {}
         self.gone_chunks: list[int] = []
+        self.deliveries: dict[Delivery, None] = {}
+        self.gone_deliveries: list[int] = []
         #: The endpoints whose counters have changed.
         self.counted: dict[Endpoint, None] = {}
         #: Whether anything that is no job may have changed.
@@ -105,6 +111,22 @@ class Ledger:
         elif kind is JobForgotten:
             assert isinstance(event, JobForgotten)
             self._forget(event.job)
+
+    def changed(self, delivery: Delivery) -> None:
+        """A webhook's delivery is new, or its next attempt is to come."""
+        self._round.deliveries[delivery] = None
+        self._want()
+
+    def gone(self, delivery: Delivery) -> None:
+        """A delivery is over."""
+        self._round.deliveries.pop(delivery, None)
+        self._round.gone_deliveries.append(delivery.number)
+        self._want()
+
+    def recount(self, endpoint: Endpoint) -> None:
+        """An endpoint counts anew."""
+        self._round.counted[endpoint] = None
+        self._want()
 
     def touch(self) -> None:
         """Something other than a job may have changed: it is looked at with the next round."""
@@ -180,6 +202,10 @@ class Ledger:
         await self._await(self._round if self._wanted else self._writing)
         self._check(job_id)
 
+    def has_refused(self, job_id: str) -> bool:
+        """Whether a job had to be taken back, as it could not be written."""
+        return job_id in self._refused
+
     async def job_kept(self, endpoint: Endpoint, job_id: str) -> None:
         """Return when what a job has become is on disk, whatever becomes of others.
 
@@ -247,6 +273,8 @@ class Ledger:
             gone_jobs=writing.gone_jobs,
             chunks=list(writing.chunks.values()),
             gone_chunks=writing.gone_chunks,
+            deliveries=[delivery_of(delivery) for delivery in writing.deliveries],
+            gone_deliveries=writing.gone_deliveries,
             parts=parts,
             gone_parts=gone_parts,
         )
@@ -290,6 +318,10 @@ class Ledger:
         later.gone_chunks = failed.gone_chunks + [number for number in gone if number not in failed.chunks]
         left = {number: chunk for number, chunk in failed.chunks.items() if number not in gone}
         later.chunks = left | later.chunks
+        over = set(later.gone_deliveries)
+        waiting = {each: None for each in failed.deliveries if each.number not in over}
+        later.deliveries = waiting | later.deliveries
+        later.gone_deliveries = failed.gone_deliveries + later.gone_deliveries
         later.counted |= failed.counted
         later.touched |= failed.touched
         if self._retrying is None and not self._closed:

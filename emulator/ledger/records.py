@@ -12,6 +12,7 @@ from emulator.core.request import JobRequest
 
 if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
+    from emulator.webhooks.deliveries import Delivery
 
 
 #: The kind of the part that has an endpoint's counters.
@@ -170,3 +171,20 @@ def counts_of(endpoint: Endpoint) -> PartRecord:
     """An endpoint's counters, as /health shows them."""
     ended = {status.value: count for status, count in endpoint.life.ended.items()}
     return PartRecord(COUNTS, endpoint.id, encode({"ended": ended, "retried": endpoint.life.retried}))
+
+
+def delivery_of(delivery: Delivery) -> DeliveryRecord:
+    """A webhook's delivery, to be written down."""
+    attempts = [
+        [each.at_ms, each.status, each.failure, each.began_ms, each.answer] for each in delivery.attempts
+    ]
+    return DeliveryRecord(
+        delivery.number,
+        delivery.endpoint.id,
+        delivery.job_id,
+        delivery.url,
+        delivery.body,
+        encode(attempts),
+        delivery.next_attempt,
+        delivery.due_ms,
+    )

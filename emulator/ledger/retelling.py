@@ -14,6 +14,7 @@ from emulator.core.job import JobStatus
 from emulator.errors import EmulatorError, StateError
 from emulator.ledger.parts import CLOCK, ENDPOINT, FAULTS, STOP, STUBS, fault_of, set_clock, stub_of
 from emulator.ledger.records import COUNTS, JobsFromRecords
+from emulator.webhooks.deliveries import Attempt, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.ledger.parts import Served
     from emulator.ledger.records import (
         ChunkRecord,
+        DeliveryRecord,
         JobRecord,
         PartRecord,
         RequestRecord,
@@ -42,8 +44,10 @@ class Retelling:
         self,
         jobs: Iterable[tuple[RequestRecord, JobRecord]],
         chunks: Iterable[ChunkRecord],
+        deliveries: Iterable[DeliveryRecord],
         parts: Iterable[PartRecord],
     ) -> None:
+        self._deliveries = list(deliveries)
         self._parts: dict[tuple[str, str], PartRecord] = {(part.kind, part.name): part for part in parts}
         self._kept: defaultdict[str, list[Kept]] = defaultdict(list)
         by_number: dict[int, Job] = {}
@@ -86,6 +90,10 @@ class Retelling:
                 endpoint.life.lose(job, _CRASHED)
         for endpoint in served.endpoints.values():
             Gateway(endpoint).expect_back()
+        for record in self._deliveries:
+            served.webhooks.number_after(record.number)
+            if (to := served.endpoints.get(record.endpoint)) is not None:
+                served.webhooks.resume(_delivery(to, record))
 
     async def _tell_parts(self, served: Served) -> None:
         if (part := self._parts.get((CLOCK, ""))) is not None:
@@ -148,6 +156,19 @@ async def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]
         await served.add_endpoint(endpoint_id, _config_of(fields["settings"]), fields["clock"])
     except (EmulatorError, TypeError) as error:
         log.warning("state: endpoint %r is not served, its jobs stay in the file: %s", endpoint_id, error)
+
+
+def _delivery(endpoint: Endpoint, record: DeliveryRecord) -> Delivery:
+    return Delivery(
+        record.number,
+        endpoint,
+        record.job_id,
+        record.url,
+        record.body,
+        [Attempt(*attempt) for attempt in json.loads(record.attempts)],
+        next_attempt=record.next_attempt,
+        due_ms=record.due_ms,
+    )
 
 
 def _config_of(settings: Mapping[str, Any]) -> EndpointConfig:

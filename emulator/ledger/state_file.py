@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from emulator.errors import StateError
-from emulator.ledger.database import Database
+from emulator.ledger.database import Database, check_place
 from emulator.ledger.ledger import Ledger
 from emulator.ledger.lock import StateLock
 from emulator.ledger.parts import STOP, Parts
@@ -14,7 +14,7 @@ from emulator.ledger.records import PartRecord
 from emulator.ledger.retelling import Retelling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from emulator.clock.clock import Clock
@@ -44,12 +44,19 @@ class StateFile:
 
         :raises StateError: it cannot be used: another emulator has it, it is damaged, or cannot be written.
         """
+        check_place(self.path)
         self._lock = StateLock(self.path)
         try:
             self._database = Database(self.path, self._sync)
-            retelling = Retelling(self._database.jobs(), self._database.chunks(), self._database.parts())
+            retelling = Retelling(
+                self._database.jobs(),
+                self._database.chunks(),
+                self._database.deliveries(),
+                self._database.parts(),
+            )
             self._parts = Parts(served)
             self.ledger = Ledger(self._database, self._all_parts)
+            served.webhooks.keeper = self.ledger
             await retelling.tell(served, self.ledger)
         except BaseException:
             self.ledger = None
@@ -79,6 +86,13 @@ class StateFile:
         """Something has happened at an endpoint."""
         if self.ledger is not None:
             self.ledger.on_event(endpoint, event)
+
+    def has_been_reset(self, endpoints: Iterable[Endpoint]) -> None:
+        """The emulator has forgotten all; of its jobs and webhooks it has told."""
+        if self.ledger is not None:
+            self.ledger.touch()
+            for endpoint in endpoints:
+                self.ledger.recount(endpoint)
 
     def touch(self) -> None:
         """Something other than a job may have changed."""

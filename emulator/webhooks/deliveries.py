@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+from emulator.clock.real_time import next_round
 from emulator.core.json_text import NotJSON
 from emulator.core.status_body import webhook_body
+from emulator.errors import NotKept
 from emulator.history.journal import Entry, EntryKind
 from emulator.history.recent import Recent
 from emulator.masking import masked_body, masked_url
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from emulator.history.journal import Journal
     from emulator.scenario.fault_rule import FaultRule
     from emulator.scenario.scenario import Scenario
+    from emulator.webhooks.keeping import DeliveryKeeper
 
 log = logging.getLogger("emulator.webhooks")
 
@@ -50,6 +54,8 @@ _CALLS_PER_RECEIVER = 32
 #: Real seconds for which an attempt holds back a clock that is being advanced.
 _PATIENCE_S = 3.0
 _IMPORT_PATIENCE_S = 30.0
+#: Real seconds from one try to have the end of a job on disk to the next.
+_TRIED_AGAIN_S = 1.0
 #: The newest deliveries are remembered, to be looked at and sent again.
 _DELIVERIES_KEPT = 1_000
 _BYTES_KEPT = 32 * 1024 * 1024
@@ -80,6 +86,9 @@ class Delivery:
     attempts: list[Attempt] = field(default_factory=list)
     #: No attempt will follow.
     over: bool = False
+    #: The number of the next attempt, and when it is due, ms since the epoch; 0 is at once.
+    next_attempt: int = 1
+    due_ms: int = 0
 
     @property
     def receiver(self) -> str:
@@ -165,6 +174,8 @@ class Webhooks:
         self._client: httpx.AsyncClient | None = None
         self._client_made: asyncio.Lock | None = None
         self._closing = False
+        #: Who has deliveries outlive the process; None where nobody does.
+        self.keeper: DeliveryKeeper | None = None
 
     def __iter__(self) -> Iterator[Delivery]:
         """The newest deliveries, oldest first."""
@@ -189,6 +200,15 @@ class Webhooks:
     def redeliver(self, delivery: Delivery, url: str | None = None) -> Delivery:
         """Send a delivery's body once more, as a new delivery, to where it went or to another URL."""
         return self._send(delivery.endpoint, delivery.job_id, url or delivery.url, delivery.body)
+
+    def resume(self, delivery: Delivery) -> None:
+        """Go on with a delivery of an earlier process, at the attempt that it was at."""
+        self.number_after(delivery.number)
+        self._begin(delivery)
+
+    def number_after(self, number: int) -> None:
+        """Give deliveries that come higher numbers than this."""
+        self._made = max(self._made, number)
 
     async def drop(self, endpoint: Endpoint | None = None) -> None:
         """Drop everything that is under way, and forget what was: of one endpoint, or of all."""
@@ -226,15 +246,23 @@ class Webhooks:
     def _send(self, endpoint: Endpoint, job_id: str, url: str, body: bytes) -> Delivery:
         self._made += 1
         delivery = Delivery(self._made, endpoint, job_id, url, body)
-        self._deliveries.add(delivery, len(body))
+        if self.keeper is not None:
+            self.keeper.changed(delivery)
+        self._begin(delivery)
+        return delivery
+
+    def _begin(self, delivery: Delivery) -> None:
+        self._deliveries.add(delivery, len(delivery.body))
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
         task.add_done_callback(partial(self._on_over, delivery))
-        return delivery
 
     def _on_over(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
         delivery.over = True
         self._tasks.pop(delivery, None)
+        if self.keeper is not None and not (task.cancelled() and self._closing):
+            # What could not be delivered before the end is for the next process.
+            self.keeper.gone(delivery)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error(
                 "webhook of job %s is given up: this is a bug of the emulator",
@@ -248,7 +276,12 @@ class Webhooks:
         clock = delivery.endpoint.clock
         client = await self._ready_client(delivery)
         receiver = self._receivers.setdefault(delivery.receiver, asyncio.Semaphore(_CALLS_PER_RECEIVER))
-        for attempt in range(1, ATTEMPTS + 1):
+        if (wait_ms := delivery.due_ms - clock.now_ms()) > 0:
+            await clock.sleep(wait_ms, "webhook retry", delivery.job_id)
+        with clock.activity(_PATIENCE_S):
+            if not await self._is_kept(delivery):
+                return
+        for attempt in range(delivery.next_attempt, ATTEMPTS + 1):
             with clock.activity(_PATIENCE_S):
                 failure = await self._attempt(client, receiver, delivery)
             if failure is None:
@@ -259,9 +292,25 @@ class Webhooks:
                 f"; again in {RETRY_DELAY_MS} ms" if attempt < ATTEMPTS else "; given up",
             )  # fmt: skip
             if attempt < ATTEMPTS:
+                delivery.next_attempt, delivery.due_ms = attempt + 1, clock.now_ms() + RETRY_DELAY_MS
+                if self.keeper is not None:
+                    self.keeper.changed(delivery)
                 if self._closing:
                     raise asyncio.CancelledError
                 await clock.sleep(RETRY_DELAY_MS, "webhook retry", delivery.job_id)
+
+    async def _is_kept(self, delivery: Delivery) -> bool:
+        """Return when the end of the job is on disk: whoever is told of it is told the truth. False when the
+        job had to be taken back.
+        """
+        while self.keeper is not None and not self.keeper.has_refused(delivery.job_id):
+            try:
+                await self.keeper.kept()
+            except NotKept:
+                await next_round(_TRIED_AGAIN_S)
+            else:
+                break
+        return self.keeper is None or not self.keeper.has_refused(delivery.job_id)
 
     async def _attempt(
         self, client: httpx.AsyncClient, receiver: asyncio.Semaphore, delivery: Delivery
@@ -306,6 +355,10 @@ class Webhooks:
             clock.cancel(timer)
         answered = _outcome(call.task, delivery.url)
         status, failure = answered.status, answered.failure
+        if failure is None and self.keeper is not None:
+            self.keeper.gone(delivery)
+            with suppress(NotKept):
+                await self.keeper.kept()
         self._note(delivery, answered, began_ms, rule)
         if failure is None and status == HTTPStatus.OK:
             log.info(

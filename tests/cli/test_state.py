@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import textwrap
 
-from tests.cli.command import serving
+import psutil
+
+from tests.cli.command import run, serving
 
 EXTERNAL = ("--state", "state.db", "--worker-kind", "external", "--no-rate-limits")
 
@@ -62,3 +64,38 @@ def test_it_can_be_set_by_variable_and_file(tmp_path):
     (tmp_path / "emulator.toml").write_text('state = "by_file.db"\nstate-sync = "off"\n')
     with serving(tmp_path):
         assert (tmp_path / "by_file.db").exists()
+
+
+def test_what_cannot_be_written_is_refused_until_it_can_be(tmp_path):
+    """The disk is full for this process: no file of it may grow."""
+    with serving(tmp_path, *EXTERNAL) as server:
+        first = server.post("/run", {"input": "x" * 50_000})["id"]
+        taken = server.get("/job-take/w1?job_in_progress=0")
+        process = psutil.Process(server.process.pid)
+        unlimited = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (40_000, unlimited[1]))
+        refused = server.request("POST", "/run", json={"input": "y" * 50_000})
+        assert refused.status_code == 500
+        assert "nothing can be made durable: the state file" in refused.json()["error"]
+        assert ids_of(server) == [first]
+        assert server.get(f"/status/{first}")["status"] == "IN_PROGRESS"
+        done = server.request("POST", f"/job-done/w1/{taken['id']}", json={"output": 5})
+        assert done.status_code == 500
+        assert server.request("GET", f"/status/{first}").status_code == 500
+        assert server.get("/health")["jobs"]["inQueue"] == 0
+        process.rlimit(psutil.RLIMIT_FSIZE, unlimited)
+        # As the SDK does, the worker brings it again.
+        assert server.request("POST", f"/job-done/w1/{taken['id']}", json={"output": 5}).status_code == 200
+        second = server.post("/run", {"input": "z"})["id"]
+        server.stop(signal.SIGKILL)
+    with serving(tmp_path, *EXTERNAL) as server:
+        assert ids_of(server) == [second, first]
+        assert server.get(f"/status/{first}")["output"] == 5
+
+
+def test_a_second_emulator_is_refused_and_told_who_has_the_file(tmp_path):
+    with serving(tmp_path, *EXTERNAL) as server:
+        done = run(tmp_path, "serve", "--port", "0", "--state", "state.db")
+        assert done.returncode == 1
+        assert f"is in use by process {server.process.pid} ({server.url})" in done.stderr
+        assert "Traceback" not in done.stderr

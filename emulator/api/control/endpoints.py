@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import (
-    Deleted,
+from emulator.api.control.bodies import Deleted
+from emulator.api.control.controls import ControlError
+from emulator.api.control.endpoint_bodies import (
     EndpointSettings,
     EndpointsView,
     EndpointView,
@@ -21,7 +22,6 @@ from emulator.api.control.bodies import (
     StubsView,
     StubView,
 )
-from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import reply
 from emulator.api.wire import EndpointHealth
 from emulator.core.config import EndpointConfig

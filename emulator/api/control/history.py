@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import (
+from emulator.api.control.bodies import Deleted
+from emulator.api.control.controls import ControlError
+from emulator.api.control.history_bodies import (
     AttemptView,
-    Deleted,
     DeliveriesView,
     DeliveryDetail,
     DeliveryView,
@@ -20,7 +21,6 @@ from emulator.api.control.bodies import (
     JournalWait,
     Redelivery,
 )
-from emulator.api.control.controls import ControlError
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.api.har import har
 from emulator.clock.slices import in_slices

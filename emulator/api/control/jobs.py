@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import (
+from emulator.api.control.job_bodies import (
     JobBriefs,
     JobExport,
     JobFilter,

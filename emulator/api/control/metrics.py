@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from emulator.api.control.bodies import Charted
+from emulator.api.control.endpoint_bodies import Charted
 from emulator.api.control.replies import reply
 from emulator.core.json_text import encode
 from emulator.history.measures import BUCKETS_S

@@ -11,17 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from emulator.api.control.bodies import (
-    CountWait,
-    Deleted,
-    FaultsView,
-    FaultView,
-    Presets,
-    SinkBrief,
-    SinksView,
-    SinkView,
-)
+from emulator.api.control.bodies import Deleted, FaultsView, FaultView, Presets
 from emulator.api.control.controls import ControlError
+from emulator.api.control.history_bodies import CountWait, SinkBrief, SinksView, SinkView
 from emulator.api.control.replies import json_of, list_of, object_of, reply
 from emulator.core.json_text import encode
 from emulator.scenario.fault_order import FaultOrder

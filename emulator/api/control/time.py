@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from emulator.api.control.bodies import Advance, Advanced, ClockMode, ClockState, TimerView
+from emulator.api.control.bodies import (
+    Advance,
+    Advanced,
+    ClockMode,
+    ClockState,
+    TimerView,
+)
 from emulator.clock.clock import subject_of
 from emulator.core.job_error import explained
 from emulator.errors import ClockError

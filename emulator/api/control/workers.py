@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from emulator.api.control.bodies import (
-    ControlErrorBody,
-    Deleted,
+from emulator.api.control.bodies import ControlErrorBody, Deleted
+from emulator.api.control.controls import ControlError
+from emulator.api.control.worker_bodies import (
     LogLine,
     LogLines,
     WorkerActed,
     Workers,
     WorkerView,
 )
-from emulator.api.control.controls import ControlError
 from emulator.core.config import WorkerKind
 from emulator.core.json_text import encode
 from emulator.workers.usage import usage_of
