@@ -96,7 +96,9 @@ class Sinks:
         """Have a sink take in a call; what is to be answered. What there is no more room for goes, from the
         sinks that have not been called for longest.
         """
-        sink = self._called[name] = self._called.pop(name, None) or self[name]
+        sink = self[name]
+        self._called.pop(name, None)
+        self._called[name] = sink
         self._bytes -= sink.deliveries.bytes
         answer = sink.receive(at_ms, method, headers, body)
         self._bytes += sink.deliveries.bytes
