@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmarks import fixtures, queue_depth, startup, throughput, waiters, workers
+from benchmarks import console, fixtures, openai_streams, queue_depth, startup, throughput, waiters, workers
 from benchmarks.figure import NotMeasured
 from benchmarks.report import Report
 from benchmarks.scale import FULL, QUICK
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[Report, Scale], None]] = {
     "waiters": waiters.measure,
     "workers": workers.measure,
     "fixtures": fixtures.measure,
+    "openai_streams": openai_streams.measure,
+    "console": console.measure,
 }
 
 

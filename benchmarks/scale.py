@@ -23,6 +23,8 @@ class Scale:
     idle_s: float
     #: How many jobs a worker of the real SDK is given one after the other, at about one a second.
     sdk_jobs: int
+    #: How many jobs the console shows.
+    console_jobs: int
 
 
 FULL = Scale(
@@ -34,6 +36,7 @@ FULL = Scale(
     waiters=10_000,
     idle_s=5.0,
     sdk_jobs=12,
+    console_jobs=10_000,
 )
 QUICK = Scale(
     rounds=1,
@@ -44,4 +47,5 @@ QUICK = Scale(
     waiters=2_000,
     idle_s=2.0,
     sdk_jobs=4,
+    console_jobs=2_000,
 )

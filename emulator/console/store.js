@@ -1,4 +1,4 @@
-// What the page knows, kept current by the events. Tabs are told of changes at most once per frame.
+// What the page knows, kept current by the events. Tabs are told of changes together, a few times a second.
 
 import { get } from "./api.js";
 
@@ -23,6 +23,8 @@ import { get } from "./api.js";
 const PAGE = 1_000;
 /** Of log lines and notes, the newest. */
 const LINES = 5_000;
+/** Tabs draw anew so often at most: a change after a rest at once, hundreds in a second together. */
+const TELL_EVERY_MS = 100;
 
 export class Store {
   constructor() {
@@ -47,6 +49,7 @@ export class Store {
     this.open = false;
     /** Counts up with each change of a kind. @type {Record<string, number>} */
     this.versions = {};
+    this._told_at = -Infinity;
     /** @type {Set<(changed: Set<string>) => void>} */
     this._told = new Set();
     /** @type {Set<string>} */
@@ -66,13 +69,18 @@ export class Store {
   /** @param {string} topic */
   changed(topic) {
     this.versions[topic] = (this.versions[topic] ?? 0) + 1;
-    if (!this._changed.size) requestAnimationFrame(() => this._tell());
+    if (!this._changed.size) {
+      const wait_ms = this._told_at + TELL_EVERY_MS - performance.now();
+      if (wait_ms > 0) setTimeout(() => requestAnimationFrame(() => this._tell()), wait_ms);
+      else requestAnimationFrame(() => this._tell());
+    }
     this._changed.add(topic);
   }
 
   _tell() {
     const changed = this._changed;
     this._changed = new Set();
+    this._told_at = performance.now();
     for (const tell of this._told) tell(changed);
   }
 

@@ -4,6 +4,7 @@ The Dockerfile's commands are run step by step in folders (conftest.py), and the
 HEALTHCHECK and STOPSIGNAL with their ENV on what was built.
 """
 
+import re
 import signal
 from pathlib import Path
 
@@ -62,6 +63,21 @@ async def test_an_image_has_the_wheel_and_not_the_source_tree(image):
     package = Path(found.stdout.decode().strip()).parent
     assert package.is_relative_to(image.root.folder / "opt/venv")
     assert list(package.parent.glob("runpod_emulator-*.dist-info/licenses/LICENSE"))
+
+
+async def test_the_wheel_has_the_console_and_the_licences_of_what_is_bundled_in_it(slim):
+    found = await slim.run(["python", "-c", "import emulator; print(emulator.__file__)"])
+    there = Path(found.stdout.decode().strip()).parent / "console"
+    here = PROJECT / "emulator/console"
+    files = {path.relative_to(here) for path in here.rglob("*") if path.is_file()}
+    assert {Path("index.html"), Path("vendor/editor.js"), Path("vendor/charts.js")} < files
+    assert {path.relative_to(there) for path in there.rglob("*") if path.is_file()} == files
+    licences = (there / "vendor/LICENSES.txt").read_text()
+    for package in ("@codemirror/view", "@lezer/json", "crelt", "style-mod", "uplot", "w3c-keyname"):
+        assert re.search(rf"^{package} \d[\d.]* \(MIT\)\n\n.*\n", licences, re.MULTILINE), package
+    assert licences.count("Permission is hereby granted") == len(
+        re.findall(r"(?m)^\S+ [\d.]+ \(MIT\)$", licences)
+    )
 
 
 def test_the_image_with_the_sdk_is_built_when_nothing_is_said():
