@@ -48,6 +48,9 @@ LABEL org.opencontainers.image.title="runpod-emulator" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 
+# Where a volume for the state may be mounted: it takes over who may write to it.
+RUN install -d -o 10001 -g 10001 /state
+
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000

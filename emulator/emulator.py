@@ -34,6 +34,7 @@ from emulator.history.log_lines import log_event
 from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
+from emulator.ledger.carrying import load_into, state_of_emulator
 from emulator.ledger.parts import Served
 from emulator.ledger.state_file import StateFile
 from emulator.masking import without
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from emulator.api.app import EmulatorApp
     from emulator.core.events import Change, Event
     from emulator.ledger.database import Sync
+    from emulator.ledger.json_lines import State
     from emulator.serving.workers_door import WorkersDoor
     from emulator.workers.containers.reach import Reach
     from emulator.workers.project import Project
@@ -308,6 +310,8 @@ class Emulator:
                 waits=self._waits,
                 store=self.store,
                 state=self._state,
+                save_state=self.save_state,
+                load_state=self.load_state,
                 create_endpoint=self.create_endpoint,
                 remove_endpoint=self.remove_endpoint,
                 describe_handler=self.describe_handler,
@@ -406,7 +410,34 @@ class Emulator:
             self._forget_endpoint(endpoint)
             raise
         self._endpoints[endpoint_id] = endpoint
+        if self._state is not None:
+            self._state.follow(own_clock)
         return endpoint
+
+    def save_state(self, endpoint_id: str | None = None) -> State:
+        """All that is kept of the emulator, or of an endpoint, as it stands.
+
+        :raises EndpointNotFound: there is none with this id.
+        """
+        if endpoint_id is not None:
+            self.endpoint(endpoint_id)
+        return state_of_emulator(self._served(), endpoint_id)
+
+    async def load_state(self, state: State, endpoint_id: str | None = None) -> int:
+        """Go on from a state: in place of all that there is, or in an endpoint. Returns how many jobs it has.
+
+        :raises StateError: it makes no sense, or an endpoint of it is not there.
+        :raises EndpointNotFound: there is none with this id.
+        """
+        endpoint = None if endpoint_id is None else self.endpoint(endpoint_id)
+        if endpoint is None:
+            await self.reset()
+        ledger = None if self._state is None else self._state.ledger
+        there = set(self._endpoints)
+        count = await load_into(self._served(), ledger, state, endpoint)
+        for added in self._endpoints.keys() - there:
+            await self._staff.open(self._endpoints[added], self._url, self._let_in)
+        return count
 
     def _served(self) -> Served:
         return Served(

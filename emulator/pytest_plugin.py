@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from emulator.client import ClockClient, EmulatorClient, EndpointClient, SinkClient
 
-_MARKER = "emulator(handler=None, clock=None, faults=[], **settings): what the test's endpoint is like"
+_MARKER = (
+    "emulator(handler=None, clock=None, faults=[], emulator_state=None, **settings): what the test's endpoint"
+    " is like, and the file of a state (docs/state.md) that it starts from"
+)
 #: Of each job, so many of the lines its worker wrote.
 _LINES_SHOWN = 20
 #: The last jobs and calls that a failed test's report shows.
@@ -127,6 +130,7 @@ def make_endpoint(
             if not _option(request.config, "emulator_url"):
                 wanted = _from_root(wanted, request.config.rootpath)
             faults = wanted.pop("faults", ())
+            state = wanted.pop("emulator_state", None)
             endpoint = emulator.create_endpoint(**wanted)
             endpoints.callback(_remove, endpoint)
             request.node.stash.setdefault(_endpoints, []).append(endpoint)
@@ -135,6 +139,8 @@ def make_endpoint(
                     endpoint.faults.preset(rule)
                 else:
                     endpoint.faults.add_rule(rule)
+            if state is not None:
+                endpoint.load_state(_state_lines(request.config.rootpath / state))
             return endpoint
 
         yield make
@@ -248,7 +254,12 @@ def _marked(node: Any) -> dict[str, Any]:
 def _checked(settings: dict[str, Any], where: str) -> dict[str, Any]:
     from emulator import EndpointConfig
 
-    known = {field.name for field in fields(EndpointConfig)} | {"endpoint_id", "clock", "faults"}
+    known = {field.name for field in fields(EndpointConfig)} | {
+        "endpoint_id",
+        "clock",
+        "faults",
+        "emulator_state",
+    }
     for name in settings:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -265,6 +276,13 @@ def _from_root(settings: dict[str, Any], root: Path) -> dict[str, Any]:
     if isinstance(handler, str | Path) and re.search(r"\.py(:\w+)?$", str(handler)):
         return {**settings, "handler": str(root / handler)}
     return settings
+
+
+def _state_lines(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        pytest.fail(f"emulator_state: {path} cannot be read: {error}", pytrace=False)
 
 
 def _check_stubs(endpoint: EndpointClient) -> None:

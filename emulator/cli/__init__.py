@@ -15,6 +15,7 @@ from emulator.cli.help import Command, Commands
 from emulator.cli.hub_tests import hub_tests
 from emulator.cli.invoke import invoke
 from emulator.cli.serve import serve
+from emulator.cli.state_commands import state_commands
 from emulator.cli.worker_commands import worker_commands
 from emulator.serving.healthcheck import healthcheck as check_health
 from emulator.version import __version__
@@ -72,6 +73,7 @@ cli.add_typer(worker_commands, name="workers", rich_help_panel=_REST)
 cli.add_typer(clock_commands, name="clock", rich_help_panel=_REST)
 cli.add_typer(fault_commands, name="faults", rich_help_panel=_REST)
 _add(_REST, endpoint_commands.reset, endpoint_commands.env)
+cli.add_typer(state_commands, name="state", rich_help_panel=_MACHINE)
 _add(_MACHINE, doctor)
 
 

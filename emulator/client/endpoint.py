@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -156,6 +157,15 @@ class EndpointClient:
     def sink(self, name: str | None = None) -> SinkClient:
         """A webhook receiver; its name is the endpoint's unless another is given."""
         return SinkClient(self._connection, name or self.id, self.id)
+
+    def load_state(self, lines: str) -> int:
+        """Have it go on from a state: the lines of JSON that `runpod-emulator state export` writes, of one
+        endpoint. Returns how many jobs there were.
+
+        :raises Refused: the lines are none of a state.
+        """
+        state = [json.loads(line) for line in lines.splitlines() if line.strip()]
+        return int(self._connection.control("POST", "/state/load", state, endpoint=self.id)["jobs"])
 
     def remove(self) -> None:
         """Take it away, with its jobs and workers."""

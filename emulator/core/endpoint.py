@@ -95,8 +95,9 @@ class Endpoint:
 
         Returns those whose workers went with that process: they are in progress, and nobody has them.
         """
-        self.life.ended.update(ended)
-        self.life.retried = retried
+        for status, count in ended.items():
+            self.life.ended[status] += count
+        self.life.retried += retried
         return come_back(self.life, jobs)
 
     def release_waiters(self) -> None:

@@ -404,6 +404,11 @@ class JobLife:
             due_ms = (job.started_ms or 0) + job.policy.execution_timeout_ms
             job.stage_timer = self._clock.call_at(due_ms, "executionTimeout", self._on_execution_timeout, job)
 
+    def go_on(self) -> None:
+        """Jobs have come back while workers are there: give them out, and start more if they are wanted."""
+        self._dispatch()
+        self.pool.adjust()
+
     def retract(self, job: Job) -> None:
         """A job that has come cannot be kept: it is as if it had not. Whoever waits for it is woken."""
         job.webhook = None

@@ -214,6 +214,9 @@ class Database:
             self._check(version)
         if not to_look:
             self._migrate(version)
+            if is_new:
+                # Whatever becomes of the log from here on, the file is one of ours.
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _migrate(self, version: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")

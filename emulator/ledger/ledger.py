@@ -91,6 +91,12 @@ class Ledger:
         if numbers := deque(chunks):
             self._chunks[job] = numbers
 
+    def adopt(self, endpoint: Endpoint, job: Job) -> None:
+        """A job that has come from elsewhere, with its unread chunks."""
+        self._on_moved(endpoint, job, None)
+        for chunk in job.chunks or ():
+            self._add_chunk(job, chunk)
+
     def knows_parts(self, parts: Iterable[PartRecord]) -> None:
         """Parts that the file has already."""
         for part in parts:
@@ -153,14 +159,15 @@ class Ledger:
     def _on_output(self, endpoint: Endpoint, event: JobOutput) -> None:
         job = endpoint.get(event.job_id)
         if event.form == "chunk":
-            self._chunk_number += 1
-            self._chunks.setdefault(job, deque()).append(self._chunk_number)
-            self._round.chunks[self._chunk_number] = ChunkRecord(
-                self._chunk_number, job.number, event.output_json
-            )
+            self._add_chunk(job, event.output_json)
         # Whoever is told of the chunk waits for the job.
         self._round.jobs[job] = endpoint
         self._want()
+
+    def _add_chunk(self, job: Job, output_json: bytes) -> None:
+        self._chunk_number += 1
+        self._chunks.setdefault(job, deque()).append(self._chunk_number)
+        self._round.chunks[self._chunk_number] = ChunkRecord(self._chunk_number, job.number, output_json)
 
     def _on_read(self, event: ChunksRead) -> None:
         numbers = self._chunks.get(event.job)

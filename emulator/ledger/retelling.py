@@ -46,7 +46,11 @@ class Retelling:
         chunks: Iterable[ChunkRecord],
         deliveries: Iterable[DeliveryRecord],
         parts: Iterable[PartRecord],
+        *,
+        is_new: bool = False,
     ) -> None:
+        """Read it; `is_new` is for what comes from elsewhere, which the emulator's file does not have."""
+        self._is_new = is_new
         self._deliveries = list(deliveries)
         self._parts: dict[tuple[str, str], PartRecord] = {(part.kind, part.name): part for part in parts}
         self._kept: defaultdict[str, list[Kept]] = defaultdict(list)
@@ -54,6 +58,8 @@ class Retelling:
         job_of = JobsFromRecords()
         for request, state in jobs:
             kept = job_of(request, state)
+            if is_new:
+                kept.job.number = 0
             self._kept[request.endpoint].append(kept)
             by_number[request.number] = kept.job
         #: The numbers of each job's unread chunks.
@@ -67,19 +73,21 @@ class Retelling:
             self._chunks.setdefault(job, []).append(chunk.number)
 
     async def tell(self, served: Served, ledger: Ledger | None) -> None:
-        """Have the emulator go on; nothing has happened in it yet, and nothing runs.
+        """Have the emulator go on.
 
         :raises StateError: what was written down makes no sense.
         """
+        if self._is_new:
+            self._check_endpoints(served)
         try:
             await self._tell_parts(served)
             orphans = self._tell_jobs(served, ledger)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the state makes no sense: {type(error).__name__}: {error}") from error
         # What fell due meanwhile falls due before anybody is given a job.
         for clock in dict.fromkeys([served.clock, *(each.clock for each in served.endpoints.values())]):
             clock.catch_up()
-        stopped = (STOP, "") in self._parts
+        stopped = self._is_new or (STOP, "") in self._parts
         for endpoint, job in orphans:
             if job.status is not JobStatus.IN_PROGRESS:
                 continue
@@ -91,9 +99,25 @@ class Retelling:
         for endpoint in served.endpoints.values():
             Gateway(endpoint).expect_back()
         for record in self._deliveries:
-            served.webhooks.number_after(record.number)
+            if not self._is_new:
+                served.webhooks.number_after(record.number)
             if (to := served.endpoints.get(record.endpoint)) is not None:
-                served.webhooks.resume(_delivery(to, record))
+                served.webhooks.resume(_delivery(to, record), is_new=self._is_new)
+        if self._is_new:
+            for endpoint in served.endpoints.values():
+                endpoint.life.go_on()
+
+    def _check_endpoints(self, served: Served) -> None:
+        """See that its endpoints are there, or come with it.
+
+        :raises StateError: one does not.
+        """
+        for endpoint_id in self._kept:
+            if endpoint_id not in served.endpoints and (ENDPOINT, endpoint_id) not in self._parts:
+                there = ", ".join(served.endpoints)
+                raise StateError(
+                    f"the state has jobs of endpoint {endpoint_id!r}, which is not served: there is {there}"
+                )
 
     async def _tell_parts(self, served: Served) -> None:
         if (part := self._parts.get((CLOCK, ""))) is not None:
@@ -120,12 +144,17 @@ class Retelling:
         for endpoint in served.endpoints.values():
             kept = self._kept.get(endpoint.id, [])
             part = self._parts.get((COUNTS, endpoint.id))
+            if not kept and part is None:
+                continue
             counts: dict[str, Any] = {"ended": {}, "retried": 0} if part is None else json.loads(part.value)
             ended = {JobStatus(status): count for status, count in counts["ended"].items()}
             orphans += [(endpoint, job) for job in endpoint.resume(kept, ended, counts["retried"])]
             if ledger is not None:
                 for job in (each.job for each in kept):
-                    ledger.knows(job, self._chunks.get(job, ()))
+                    if self._is_new:
+                        ledger.adopt(endpoint, job)
+                    else:
+                        ledger.knows(job, self._chunks.get(job, ()))
             if kept:
                 queued = sum(each.job.status is JobStatus.IN_QUEUE for each in kept)
                 log.info(
@@ -133,7 +162,9 @@ class Retelling:
                     endpoint.id, len(kept), queued, endpoint.life.in_progress,
                     len(kept) - queued - endpoint.life.in_progress,
                 )  # fmt: skip
-        if ledger is not None:
+        if ledger is not None and self._is_new:
+            ledger.touch()
+        elif ledger is not None:
             ledger.knows_parts(
                 part for part in self._parts.values() if part.kind != COUNTS and _is_served(part, served)
             )

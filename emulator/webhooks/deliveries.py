@@ -201,9 +201,15 @@ class Webhooks:
         """Send a delivery's body once more, as a new delivery, to where it went or to another URL."""
         return self._send(delivery.endpoint, delivery.job_id, url or delivery.url, delivery.body)
 
-    def resume(self, delivery: Delivery) -> None:
-        """Go on with a delivery of an earlier process, at the attempt that it was at."""
-        self.number_after(delivery.number)
+    def resume(self, delivery: Delivery, *, is_new: bool = False) -> None:
+        """Go on with a delivery of another process, at the attempt that it was at; one that `is_new` gets a
+        number of its own.
+        """
+        if is_new:
+            self._made += 1
+            delivery.number = self._made
+            if self.keeper is not None:
+                self.keeper.changed(delivery)
         self._begin(delivery)
 
     def number_after(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import textwrap
 
@@ -99,3 +100,37 @@ def test_a_second_emulator_is_refused_and_told_who_has_the_file(tmp_path):
         assert done.returncode == 1
         assert f"is in use by process {server.process.pid} ({server.url})" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_state_is_shown_carried_and_made_small(tmp_path):
+    lines = "\n".join(
+        json.dumps({"kind": "job", "endpoint": "local", "id": f"job-{number}", "request": {"input": number}})
+        for number in range(30)
+    )
+    (tmp_path / "lines.jsonl").write_text(lines)
+    assert run(tmp_path, "state", "import", "state.db", "lines.jsonl").stdout == "30 jobs\n"
+    again = run(tmp_path, "state", "import", "state.db", "lines.jsonl")
+    assert (again.returncode, "has a state already: say --replace" in again.stderr) == (1, True)
+    with serving(tmp_path, *EXTERNAL) as server:
+        assert server.get("/job-take/w1?job_in_progress=0")["id"] == "job-0"
+        server.post("/job-done/w1/job-0", {"output": "done"})
+        assert "local  1 COMPLETED, 29 IN_QUEUE" in run(tmp_path, "state", "show", "state.db").stdout
+        shown = json.loads(run(tmp_path, "state", "show", "--json", EMULATOR_STATE="state.db").stdout)
+        assert shown["jobs"] == {"local": {"COMPLETED": 1, "IN_QUEUE": 29}}
+        assert "is in use by process" in run(tmp_path, "state", "compact", "state.db").stderr
+        assert run(tmp_path, "state", "export", "state.db", "-o", "out.jsonl").returncode == 0
+    assert "KiB → " in run(tmp_path, "state", "compact", "state.db").stdout
+    assert run(tmp_path, "state", "import", "--replace", "copy.db", "out.jsonl").stdout == "30 jobs\n"
+    exported = [json.loads(line) for line in run(tmp_path, "state", "export", "copy.db").stdout.splitlines()]
+    assert [job["id"] for job in exported if job["kind"] == "job"] == [
+        f"job-{number}" for number in range(30)
+    ]
+    assert next(job["output"] for job in exported if job.get("id") == "job-0") == "done"
+
+
+def test_a_state_that_is_not_there(tmp_path):
+    for command in ("show", "export", "compact"):
+        done = run(tmp_path, "state", command, "no.db")
+        assert (done.returncode, done.stderr) == (1, "error: there is no state file no.db\n")
+    done = run(tmp_path, "state", "import", "state.db", "no.jsonl")
+    assert (done.returncode, done.stderr) == (1, "error: no.jsonl: No such file or directory\n")

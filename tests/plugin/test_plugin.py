@@ -446,3 +446,24 @@ def test_a_stub_without_an_outcome_fails_its_test(pytester, run):
     )
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.re_match_lines_random([r"endpoint\.when\(input=\{'n': 1\}\) does not say what becomes .*"])
+
+
+def test_a_test_starts_from_a_state(run, pytester):
+    job = {"kind": "job", "endpoint": "any", "id": "one", "request": {"input": 1}}
+    job |= {"status": "COMPLETED", "output": 5}
+    (pytester.path / "prepared.jsonl").write_text(json.dumps(job))
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.emulator(emulator_state="prepared.jsonl")
+        def test_it_is_there(endpoint):
+            assert endpoint.job("one").output == 5
+
+        @pytest.mark.emulator(emulator_state="missing.jsonl")
+        def test_it_is_missing(endpoint):
+            pass
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*emulator_state: *missing.jsonl cannot be read*"])

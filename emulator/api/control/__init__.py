@@ -15,6 +15,7 @@ from emulator.api.control.jobs import add_jobs
 from emulator.api.control.metrics import add_metrics
 from emulator.api.control.orders import add_orders
 from emulator.api.control.s3 import add_s3
+from emulator.api.control.state import add_state
 from emulator.api.control.strict_json import StrictRoute
 from emulator.api.control.time import add_time
 from emulator.api.control.workers import add_workers
@@ -36,7 +37,7 @@ def control_router(controls: Controls) -> APIRouter:
     router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS, route_class=StrictRoute)
     for add in (
         add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history, add_events,
-        add_metrics, add_s3,
+        add_metrics, add_s3, add_state,
     ):  # fmt: skip
         add(router, controls)
     return router

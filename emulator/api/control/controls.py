@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emulator.history.journal import Journal
     from emulator.history.measures import Measures
     from emulator.history.worker_logs import WorkerLogs
+    from emulator.ledger.json_lines import State
     from emulator.ledger.state_file import StateFile
     from emulator.s3.store import LocalStore
     from emulator.scenario.faults import Faults
@@ -64,6 +65,9 @@ class Controls:
     store: LocalStore | None
     #: The file that the state is kept in; None where it is not.
     state: StateFile | None
+    #: The state of an endpoint, or of all; and how to go on from one.
+    save_state: Callable[[str | None], State]
+    load_state: Callable[[State, str | None], Awaitable[int]]
     #: Adds an endpoint: its id, its config, and the mode of its own clock, if it is to have one.
     create_endpoint: Callable[..., Awaitable[Endpoint]]
     remove_endpoint: Callable[[str], Awaitable[None]]

@@ -1,0 +1,8 @@
+"""A state file that was left at any moment, and cut anywhere, opens to a state that was, or is refused."""
+
+from tests.unit.state_images import look_at_images
+
+
+def test_crash_images_are_true_or_refused(tmp_path):
+    outcomes = look_at_images(tmp_path, images=30, seed=1)
+    assert min(outcomes["opened"], outcomes["refused"]) > 0
