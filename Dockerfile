@@ -55,7 +55,8 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
+# No --start-interval: engines before 25 refuse it.
+HEALTHCHECK --interval=3s --timeout=3s --start-period=30s --retries=3 \
     CMD ["runpod-emulator", "healthcheck"]
 ENTRYPOINT ["runpod-emulator"]
 CMD ["serve"]

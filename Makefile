@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-long test-repeat mutants lint console bench conformance clean
+.PHONY: help run test test-docker test-long test-repeat mutants lint console bench conformance clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make t
 # Each file starts all its jobs at once and then sleeps, so all files are run at once.
 test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minutes: what is slow, in real time
 	$(BIN)/python -m pytest -n $(words $(wildcard tests/long/test_*.py)) --dist loadfile tests/long $(ARGS)
+
+test-docker: .venv/installed-dev ## build and run the images, and workers in containers, by a Docker engine, which is installed if there is none
+	@tests/engine/run.sh $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/repeat.sh $(N) $(BUSY)

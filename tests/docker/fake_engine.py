@@ -1,9 +1,10 @@
 """A stand-in for the Docker engine: its HTTP API, whose containers are processes in folders.
 
-No engine is to be had where these tests run. This is the narrowest seam below testcontainers: its own client
-and docker-py are the real ones, and talk to this over HTTP as they would to an engine. A container's command
-and variables are those of the Dockerfile's image and of the request, its files are a folder with what was
-copied and mounted, and its port is published on one of this machine. What an engine does and this does not:
+`make test` needs no engine (tests/engine has a real one). This is the narrowest seam below testcontainers:
+its own client and docker-py are the real ones, and talk to this over HTTP as they would to an engine. A
+container's command and variables are those of the Dockerfile's image and of the request, its files are a
+folder with what was copied and mounted, and its port is published on one of this machine.
+What an engine does and this does not:
 pull, isolate, and keep a container from writing to what is mounted read-only.
 """
 

@@ -63,7 +63,7 @@ def test_the_first_file_serves_a_sample_with_the_sdk():
 
 def test_the_two_files_are_two_projects():
     assert "name" not in COMPOSE
-    assert EXTERNAL["name"]
+    assert "name" not in EXTERNAL
 
 
 def test_the_worker_can_be_scaled_and_waits_for_the_emulator():

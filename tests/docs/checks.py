@@ -50,7 +50,7 @@ def toml(block: Block) -> None:
 
 def yaml_text(block: Block) -> None:
     """YAML; in a workflow every step has something to do, and its commands are a shell's."""
-    for step in _steps(yaml.safe_load(block.code)):
+    for step in (each for document in yaml.safe_load_all(block.code) for each in _steps(document)):
         assert "uses" in step or "run" in step
         _shell(step.get("run", ""))
 

@@ -11,7 +11,7 @@ from anyio.from_thread import start_blocking_portal
 
 from emulator import Clock, Emulator, EndpointConfig
 from emulator.core.container import ContainerSettings
-from emulator.workers.containers.labels import WORKER
+from emulator.workers.containers.labels import EMULATOR, ENDPOINT, this_emulator
 from tests.limits import PATIENCE_S
 from tests.workers.kinds import KEY, WORKER_IMAGE
 
@@ -65,18 +65,36 @@ def engine():
     with_engine.close()
 
 
-@pytest.fixture
-def left(engine):
-    """The containers of workers that are there; none may be left at the end."""
+@contextmanager
+def none_left(engine, *labels):
+    """Lists the containers of workers with any of the labels; none may be left at the end."""
 
     def listed():
-        return engine.containers.list(all=True, filters={"label": WORKER}, ignore_removed=True)
+        return [
+            container
+            for label in labels
+            for container in engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        ]
 
     yield listed
     remaining = listed()
     for container in remaining:
         container.remove(force=True)
     assert not remaining
+
+
+@pytest.fixture
+def left(engine):
+    """The containers of emulators in this process."""
+    with none_left(engine, f"{EMULATOR}={this_emulator()}") as listed:
+        yield listed
+
+
+@pytest.fixture
+def left_by_commands(engine):
+    """The containers of emulators that are commands."""
+    with none_left(engine, f"{ENDPOINT}=local", f"{ENDPOINT}=pictures") as listed:
+        yield listed
 
 
 class Endpoint:

@@ -8,6 +8,9 @@ from tests.long.test_sdk_versions import asking_for
 from tests.workers import test_behaviour
 from tests.workers.kinds import workers_of
 
+#: One emulator does for all.
+pytestmark = pytest.mark.xdist_group("behaviour")
+
 globals().update(asking_for(test_behaviour, "workers"))
 
 

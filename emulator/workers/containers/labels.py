@@ -14,13 +14,13 @@ log = logging.getLogger("emulator")
 
 #: The worker's id, its endpoint's, and the emulator that has started it.
 WORKER = "runpod-emulator.worker"
-_ENDPOINT = "runpod-emulator.endpoint"
-_EMULATOR = "runpod-emulator.emulator"
+ENDPOINT = "runpod-emulator.endpoint"
+EMULATOR = "runpod-emulator.emulator"
 
 
 def labels_of(worker_id: str, endpoint_id: str) -> dict[str, str]:
     """The labels of a worker's container."""
-    return {WORKER: worker_id, _ENDPOINT: endpoint_id, _EMULATOR: _this_emulator()}
+    return {WORKER: worker_id, ENDPOINT: endpoint_id, EMULATOR: this_emulator()}
 
 
 async def prune(engine: Engine, *, everyones: bool = False) -> list[str]:
@@ -35,7 +35,7 @@ async def prune(engine: Engine, *, everyones: bool = False) -> list[str]:
         left = await engine.docker.containers.list(all="true", filters=f'{{"label": ["{WORKER}"]}}')
         for container in left:
             labels: dict[str, Any] = container["Labels"]
-            if everyones or _has_ended(labels.get(_EMULATOR, "")):
+            if everyones or _has_ended(labels.get(EMULATOR, "")):
                 await remove(container)
                 removed.append(labels[WORKER])
     return removed
@@ -53,7 +53,8 @@ async def remove(container: Any) -> None:
             raise
 
 
-def _this_emulator() -> str:
+def this_emulator() -> str:
+    """What tells the emulator in this process from any other: its machine, process, and when that began."""
     import psutil
 
     number = os.getpid()

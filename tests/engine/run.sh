@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What `make test-docker` runs: the images are built and run by a Docker engine, for real.
+# An engine that answers is used (DOCKER_HOST); else one is installed (Debian's docker.io) and started, as root,
+# until the end. A base image that cannot be pulled is made: tests/docker/base_image.sh.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+heading() {
+  printf -- '--- %s (after %d s)\n' "$1" "$SECONDS"
+}
+
+install_missing() {
+  local missing=()
+  while [ $# -gt 0 ]; do
+    command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2")
+    shift 2
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  local as_root=()
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+engine=
+stop_engine() {
+  if [ -n "$engine" ]; then
+    kill "$engine" 2>/dev/null || true
+    wait "$engine" 2>/dev/null || true
+    rm -rf "$folder"
+  fi
+}
+trap stop_engine EXIT
+
+heading "engine"
+install_missing docker docker.io docker-compose docker-compose
+if ! docker info >/dev/null 2>&1; then
+  install_missing dockerd docker.io iptables iptables debootstrap debootstrap
+  folder=$(mktemp -d)
+  export DOCKER_HOST=unix://$folder/docker.sock
+  /usr/sbin/dockerd --data-root "$folder/data" --exec-root "$folder/exec" -H "$DOCKER_HOST" \
+    --pidfile "$folder/pid" >"$folder/log" 2>&1 &
+  engine=$!
+  until docker info >/dev/null 2>&1; do
+    kill -0 "$engine" 2>/dev/null || { tail -20 "$folder/log" >&2; echo "the engine does not start here: it needs root" >&2; exit 1; }
+    sleep 0.2
+  done
+fi
+docker version --format 'engine {{.Server.Version}}'
+
+heading "base image"
+base=$(awk '$1 == "FROM" { print $2; exit }' Dockerfile)
+docker image inspect "$base" >/dev/null 2>&1 || timeout 120 docker pull -q "$base" 2>/dev/null || {
+  install_missing debootstrap debootstrap
+  tests/docker/base_image.sh "$base"
+}
+
+# By the network of this machine: it is what reaches a package index here.
+heading "images"
+docker build -q --network host -t runpod-emulator .
+docker build -q --network host -t runpod-emulator:slim --target slim .
+docker build -q --network host -t runpod-emulator-example-worker examples/worker
+
+heading "tests"
+.venv/bin/python -m pytest -n 2 --dist loadgroup tests/engine --ignore tests/engine/test_commands.py "$@"
+.venv/bin/python -m pytest tests/engine/test_commands.py "$@"
+heading "passed"
