@@ -40,7 +40,7 @@ class StateFile:
         self.ledger: Ledger | None = None
         self._stops = False
 
-    def open(self, served: Served) -> None:
+    async def open(self, served: Served) -> None:
         """Take the file, and have the emulator go on from what is in it.
 
         :raises StateError: it cannot be used: another emulator has it, it is damaged, or cannot be written.
@@ -61,7 +61,7 @@ class StateFile:
             self._parts = Parts(served)
             self.ledger = Ledger(self._database, self._all_parts)
             served.webhooks.keeper = self.ledger
-            retelling.tell(served, self.ledger)
+            await retelling.tell(served, self.ledger)
         except BaseException:
             self.ledger = None
             self._let_go()
