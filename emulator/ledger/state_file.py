@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,9 @@ class StateFile:
         """
         check_place(self.path)
         self._lock = StateLock(self.path)
+        collects = gc.isenabled()
+        # None of the many objects that are made now is garbage.
+        gc.disable()
         try:
             self._database = Database(self.path, self._sync)
             retelling = Retelling(
@@ -62,6 +66,9 @@ class StateFile:
             self.ledger = None
             self._let_go()
             raise
+        finally:
+            if collects:
+                gc.enable()
         self.follow(served.clock)
         for endpoint in served.endpoints.values():
             self.follow(endpoint.clock)
