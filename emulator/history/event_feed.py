@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: What a follower can have missed and still get.
 EVENTS_KEPT = 5_000
+#: Each event is written for each follower.
+FOLLOWERS_MAX = 100
 _BYTES_KEPT = 8 * 1024 * 1024
 #: Real seconds after which a follower hears that there is nothing new.
 _SILENCE_S = 15.0
@@ -54,6 +56,8 @@ class EventFeed:
         self._last_number = 0
         self._changed = Wakeup()
         self._released = False
+        #: How many are being written to now.
+        self.followers = 0
 
     @property
     def last_number(self) -> int:

@@ -1,4 +1,4 @@
-"""Clients that come back to a connection they have kept: no call of theirs is lost, none arrives twice."""
+"""Clients that come back to a connection they have kept: no call is lost or comes twice (attack.md 18)."""
 
 import asyncio
 import http.client

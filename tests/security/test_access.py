@@ -1,4 +1,4 @@
-"""Who may do what: S1 to S12 of docs/security.md, by requests that try it (attack 1, 1b, 1c, 21 to 23)."""
+"""Who may do what: S1 to S12 of docs/security.md, by requests that try it (attack.md 1, 21, 22, 23)."""
 
 import re
 import socket
@@ -249,6 +249,22 @@ async def test_s11_a_webhook_cannot_drive_the_emulator_it_comes_from(target):
         assert [attempt["status"] for attempt in attempts] == [403, 403, 403]
         assert (await client.jobs())["completed"] == 1
         assert client.clock.mode == "frozen"
+
+
+async def test_s11_nor_can_one_that_is_sent_again_to_another_url():
+    async with served(lambda job: 1) as client:
+        base = f"http://127.0.0.1:{client.http.base_url.port}"
+        await client.ended(await client.run(webhook=f"{base}/_emulator/sink/hook"))
+        await client.clock.advance(1)
+        url = f"{base}/_emulator/reset?token=secret"
+        again = await client.http.post("/_emulator/webhooks/1/redeliver", json={"url": url})
+        assert again.status_code == 200, again.text
+        await client.clock.advance(60_000)
+        assert (await client.jobs())["completed"] == 1
+        told = (await client.http.get("/_emulator/webhooks")).text
+        assert '"status":403' in told
+        journal = (await client.http.get("/_emulator/journal")).text
+        assert "token=secret" not in told + journal
 
 
 async def test_s11_a_webhook_reaches_a_sink():

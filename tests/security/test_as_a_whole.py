@@ -1,4 +1,7 @@
-"""A transition happens as a whole or not at all, whatever is asked or told on the way (4, 6, 19, 24)."""
+"""A transition happens as a whole or not at all, whatever is asked or told on the way.
+
+attack.md 4, 6, 17, 19, 24, 26, 29, 30.
+"""
 
 import gc
 import json

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from emulator import Clock, VirtualClock
+from emulator.api.control import events
 from emulator.core.config import WorkerKind
 from emulator.core.policy import ExecutionPolicy
 from emulator.core.request import JobRequest
@@ -279,3 +280,24 @@ async def test_a_pattern_that_no_engine_takes_is_refused(pattern):
             answer = await client.http.post(path, json=body)
             assert answer.status_code == 400, answer.text
             assert "is not a regular expression" in answer.text
+
+
+async def test_streams_of_events_are_bounded_and_make_room_when_their_clients_go(monkeypatch):
+    """Each event is written for each of them: with 400 the emulator did little else."""
+    monkeypatch.setattr(events, "FOLLOWERS_MAX", 2)
+    async with served() as client:
+
+        def follow():
+            return client.http.stream("GET", "/_emulator/events")
+
+        async with follow() as first, follow() as second:
+            for stream in (first, second):
+                assert "hello" in await anext(stream.aiter_text())
+            async with follow() as third:
+                assert third.status_code == 429
+                assert "2 streams of events are open already" in (await third.aread()).decode()
+        status = 429
+        while status == 429:
+            async with follow() as again:
+                status = again.status_code
+        assert status == 200

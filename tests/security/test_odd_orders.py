@@ -1,4 +1,4 @@
-"""Orders that no one who means well would give: refused with a sentence, and nothing has changed (17, 24)."""
+"""Orders that no one who means well would give: refused with a sentence (attack.md 17, 24)."""
 
 import asyncio
 import json

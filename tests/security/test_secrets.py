@@ -1,4 +1,4 @@
-"""What is never shown: the rows S13 to S15 of docs/security.md (attack 11, 13)."""
+"""What is never shown: the rows S13 to S15 of docs/security.md (attack.md 11, 13)."""
 
 import json
 import logging

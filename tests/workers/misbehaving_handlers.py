@@ -52,7 +52,7 @@ def has_children(path):
         path,
         subprocess.Popen(["sleep", "1000"]).pid,
         subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
-        # By no mark of its environment either.
+        # By no mark of its environment either (attack.md 31).
         subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True, env={}).pid,
     )
     time.sleep(1000)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
+from emulator.api.control.controls import ControlError
 from emulator.core.json_text import NotJSON, encode
+from emulator.history.event_feed import FOLLOWERS_MAX
 from emulator.version import __version__
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from emulator.history.event_feed import EventFeed, FeedEvent
 
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+_HINT = "see docs/console.md"
 #: Beyond the worker's calls, which are many and say what the other events say.
 _UNASKED = frozenset({"worker", "api"})
 
@@ -33,9 +36,22 @@ def add_events(router: APIRouter, controls: Controls) -> None:
         The first event, `hello`, says whether something was `missed` meanwhile.
         """
         feed = controls.feed
+        if feed.followers >= FOLLOWERS_MAX:
+            raise ControlError(
+                429, "too_many", f"{FOLLOWERS_MAX} streams of events are open already: close some", _HINT
+            )
         after = _number(request.headers.get("last-event-id", ""), feed)
         wanted = None if kind is None else frozenset(kind)
-        return EventSourceResponse(_written(feed, after, wanted, is_open=controls.is_open()))
+        return EventSourceResponse(_counted(feed, _written(feed, after, wanted, is_open=controls.is_open())))
+
+
+async def _counted(feed: EventFeed, written: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    feed.followers += 1
+    try:
+        async for part in written:
+            yield part
+    finally:
+        feed.followers -= 1
 
 
 async def _written(
