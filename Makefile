@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-docker test-long test-repeat mutants lint console bench conformance clean
+.PHONY: help run test test-docker test-long test-repeat mutants lint console bench conformance soak clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ console: $(NODE_MODULES) ## bundle what the console's pages need from npm, with 
 
 bench: .venv/installed-bench ## measure, beside the SDK's dev server and a bare ASGI app
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/installed-bench ## five minutes of everything at 60 times the speed: is what it took given back?
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, and rewrite docs/conformance.md
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/conformance/test_table.py \

@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmarks import console, fixtures, openai_streams, queue_depth, startup, throughput, waiters, workers
+from benchmarks import (
+    console,
+    fixtures,
+    openai_streams,
+    queue_depth,
+    startup,
+    state,
+    throughput,
+    waiters,
+    workers,
+)
 from benchmarks.figure import NotMeasured
 from benchmarks.report import Report
 from benchmarks.scale import FULL, QUICK
@@ -22,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Report, Scale], None]] = {
     "throughput": throughput.measure,
     "startup": startup.measure,
     "queue_depth": queue_depth.measure,
+    "state": state.measure,
     "waiters": waiters.measure,
     "workers": workers.measure,
     "fixtures": fixtures.measure,

@@ -107,6 +107,14 @@ class Echo:
         return (fields["status"], fields["output"]) == ("COMPLETED", self._input)
 
 
+class Submitting(Echo):
+    """Jobs whose ends nobody waits for."""
+
+    def accepts(self, fields: dict[str, Any]) -> bool:
+        """Whether the job was taken."""
+        return fields["status"] == "IN_QUEUE" and "id" in fields
+
+
 class Reading:
     """The status of one finished job, again and again."""
 
@@ -121,6 +129,12 @@ class Reading:
     def accepts(self, fields: dict[str, Any]) -> bool:
         """Whether it is this job's result."""
         return fields["status"] == "COMPLETED" and fields["id"] == self._job_id and "output" in fields
+
+
+def _exchange_of(load: Load, connection: int) -> Exchange:
+    if load.method == "GET":
+        return Reading(load)
+    return (Submitting if load.path.endswith("/run") else Echo)(load, connection)
 
 
 class Generator:
@@ -181,7 +195,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, generator: Generator, number: int) -> None:
         load = generator.load
         self._generator = generator
-        self._exchange: Exchange = Reading(load) if load.method == "GET" else Echo(load, number)
+        self._exchange = _exchange_of(load, number)
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._sent_at = 0.0

@@ -18,6 +18,8 @@ class Scale:
     starts: int
     #: How many jobs the queue holds when it is deep.
     deep_queue: int
+    #: How many queued jobs a state file has at a start.
+    kept_queue: int
     #: How many clients wait in /runsync, and for how many seconds they are watched.
     waiters: int
     idle_s: float
@@ -33,6 +35,7 @@ FULL = Scale(
     load_s=2.0,
     starts=7,
     deep_queue=1_000_000,
+    kept_queue=100_000,
     waiters=10_000,
     idle_s=5.0,
     sdk_jobs=12,
@@ -44,6 +47,7 @@ QUICK = Scale(
     load_s=1.0,
     starts=3,
     deep_queue=200_000,
+    kept_queue=100_000,
     waiters=2_000,
     idle_s=2.0,
     sdk_jobs=4,

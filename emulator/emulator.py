@@ -235,7 +235,7 @@ class Emulator:
         }
         return {endpoint_id: project for endpoint_id, project in projects.items() if project is not None}
 
-    def reload(self, endpoint_id: str) -> bool:
+    async def reload(self, endpoint_id: str) -> bool:
         """Have workers with the handler's present code take over; jobs that run end on the old code.
 
         Returns whether a worker with the new code is being started; none is while no job asks for one.
@@ -244,7 +244,7 @@ class Emulator:
             no process is started before the code has changed to something that can be.
         :raises EndpointNotFound: there is no such endpoint.
         """
-        return self._staff.reload(self.endpoint(endpoint_id))
+        return await self._staff.reload(self.endpoint(endpoint_id))
 
     def images(self) -> list[str]:
         """The endpoints whose workers are containers of an image."""
@@ -337,9 +337,9 @@ class Emulator:
             if self.store is not None:
                 await self.store.start()
             for endpoint in self._endpoints.values():
-                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+                await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
             if self._state is not None:
-                self._state.open(self._served())
+                await self._state.open(self._served())
             for endpoint in self._of_kind(WorkerKind.DOCKER):
                 await self._staff.fetch(endpoint)
         except BaseException:
@@ -366,7 +366,8 @@ class Emulator:
         :raises ClockError: the clock's mode is none.
         :raises EmulatorError: its workers would be processes and nothing is served.
         """
-        if len(self._endpoints) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
+        # With those that are being loaded.
+        if len(self._scenarios) >= ENDPOINTS_MAX and endpoint_id not in self._endpoints:
             raise ConfigError(f"there are {ENDPOINTS_MAX} endpoints already: take some away")
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), given, own_clock)
@@ -374,11 +375,12 @@ class Emulator:
             self._state.follow(own_clock)
         if self._started_ms is not None:
             try:
-                if worker_kind(endpoint.config) in _SERVED and self._url is None:
-                    raise EmulatorError(_NEEDS_SERVING.format(endpoint_id))
-                self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+                self._check_served(endpoint)
+                await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
                 await self._staff.fetch(endpoint)
-            except EmulatorError:
+                self._check_served(endpoint)
+            except BaseException:
+                await self._staff.dismiss(endpoint)
                 self._forget_endpoint(endpoint)
                 raise
         # While one is taken away, somebody else may put another in its place.
@@ -391,7 +393,11 @@ class Emulator:
             await self._staff.open(endpoint, self._url, self._let_in)
         return endpoint
 
-    def _add_endpoint(self, endpoint_id: str, config: EndpointConfig, clock: str | None) -> Endpoint:
+    def _check_served(self, endpoint: Endpoint) -> None:
+        if worker_kind(endpoint.config) in _SERVED and self._url is None:
+            raise EmulatorError(_NEEDS_SERVING.format(endpoint.id))
+
+    async def _add_endpoint(self, endpoint_id: str, config: EndpointConfig, clock: str | None) -> Endpoint:
         """Add an endpoint of an earlier process.
 
         :raises EmulatorError: its handler cannot be loaded, or a setting is none any more.
@@ -399,7 +405,7 @@ class Emulator:
         own_clock = self.clock if clock is None else clock_of(clock)
         endpoint = self._build_endpoint(_checked_id(endpoint_id), config, own_clock)
         try:
-            self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
+            await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
         except EmulatorError:
             self._forget_endpoint(endpoint)
             raise
@@ -428,7 +434,7 @@ class Emulator:
             await self.reset()
         ledger = None if self._state is None else self._state.ledger
         there = set(self._endpoints)
-        count = load_into(self._served(), ledger, state, endpoint)
+        count = await load_into(self._served(), ledger, state, endpoint)
         for added in self._endpoints.keys() - there:
             await self._staff.open(self._endpoints[added], self._url, self._let_in)
         return count

@@ -1,11 +1,12 @@
 """Plants small faults in a copy of the product, one at a time, and says which of them no test notices.
 
-    python -m tests.mutants [--count 60] [--seed 1] [--in core workers webhooks api]
+    python -m tests.mutants [--count 60] [--seed 1] [--in core workers webhooks api] [--tests tests/unit …]
 
 A comparison is turned, a condition negated, a truth value changed, a loop left out, a call dropped. The
-faults are from cosmic-ray, but for the last. Each is tried against the unit tests, then the others named
-here; a test that fails, or hangs, has noticed it. What is left is for a person to judge: some change
-nothing.
+faults are from cosmic-ray, but for the last. All tests are run once without a fault to see which of them run
+which line; those that fail then are told, and left out. Each fault is tried against the tests that run its
+line, the quickest first; a line that only other processes run, against the tests of the workers. A test that
+fails, or hangs, has noticed it. What is left is for a person to judge: some change nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.plugins import get_operator
+from coverage import CoverageData
 from parso.python.tree import Keyword
 
 ROOT = Path(__file__).parents[1]
-STAGES = (["tests/unit"], ["tests/api", "tests/fixtures", "tests/security"])
+TESTS = ("tests/unit", "tests/api", "tests/fixtures", "tests/security")
+#: What runs the lines that no test runs itself.
+TESTS_OF_OTHER_PROCESSES = ("tests/workers", "tests/fixtures")
+#: It asks something else each time.
+LEFT_OUT = "tests/api/test_openapi_fuzz.py"
 #: A run that takes so much longer than without a fault hangs.
 SLOWER = 4
 #: In the copy: a hang is noticed sooner.
@@ -70,6 +76,23 @@ class DropCall(Operator):
         return (Example("f()\n", "pass\n"),)
 
 
+class Seen(NamedTuple):
+    """What a run without a fault has told."""
+
+    lines: CoverageData
+    took_s: dict[str, float]
+    failed: set[str]
+
+    def tests_of(self, fault: Fault) -> list[str]:
+        """The tests that run a fault's line, the quickest first."""
+        contexts = self.lines.contexts_by_lineno(str(fault.module)).get(fault.line, [])
+        tests = {context.rpartition("|")[0] for context in contexts} - {""}
+        return sorted((test for test in tests if key(test) not in self.failed), key=self.patience_s)
+
+    def patience_s(self, *tests: str) -> float:
+        return sum(self.took_s.get(key(test), 300) for test in tests)
+
+
 class Fault(NamedTuple):
     module: Path
     operator: Operator
@@ -82,6 +105,7 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=60)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--in", nargs="+", default=["core", "workers", "webhooks", "api"], dest="rooms")
+    arguments.add_argument("--tests", nargs="+", default=TESTS)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="mutants-") as made:
         copy = Path(made)
@@ -89,8 +113,8 @@ def main() -> None:
         faults = [fault for room in given.rooms for fault in faults_in(copy / "emulator" / room)]
         random.Random(given.seed).shuffle(faults)
         print(f"{len(faults)} faults can be planted; {given.count} are tried", flush=True)
-        took_s = [clean_run(copy, stage) for stage in STAGES]
-        unnoticed = [fault for fault in faults[: given.count] if not is_noticed(copy, fault, took_s)]
+        seen = clean_run(copy, given.tests)
+        unnoticed = [fault for fault in faults[: given.count] if not is_noticed(copy, fault, seen)]
     tried = min(given.count, len(faults))
     print(f"{tried - len(unnoticed)} of {tried} were noticed", flush=True)
 
@@ -126,49 +150,82 @@ def is_worth_it(line: str) -> bool:
     return not any(part in line for part in ("TYPE_CHECKING", "log.", "assert ", "__main__"))
 
 
-def clean_run(copy: Path, stage: list[str]) -> float:
-    began_s = time.monotonic()
-    if not passes(copy, stage, 1800):
-        print((copy / "told.txt").read_text()[-3000:])
-        sys.exit(f"{' '.join(stage)} fails without a fault: nothing can be said")
-    return time.monotonic() - began_s
+def clean_run(copy: Path, tests: list[str]) -> Seen:
+    measured = ("--cov=emulator", "--cov-context=test", "--cov-report=", f"--junitxml={copy / 'tests.xml'}")
+    told = failing_test(copy, [*tests, f"--ignore={LEFT_OUT}", *measured], 3600)
+    if not (copy / "tests.xml").exists():
+        sys.exit(f"the tests have not come to their end: {told}\n{(copy / 'told.txt').read_text()[-2000:]}")
+    took_s, failed = {}, set()
+    for case in ElementTree.parse(copy / "tests.xml").iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        took_s[name] = float(case.get("time", 0))
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.add(name)
+    print(f"{len(took_s)} tests; left out, as they fail without a fault: {sorted(failed)}", flush=True)
+    lines = CoverageData(str(copy / ".coverage"))
+    lines.read()
+    return Seen(lines, took_s, failed)
 
 
-def is_noticed(copy: Path, fault: Fault, took_s: list[float]) -> bool:
+def key(test: str) -> str:
+    """A test's name as the report has it."""
+    path, _, name = test.partition("::")
+    return f"{path.removesuffix('.py').replace('/', '.')}.{name}"
+
+
+def is_noticed(copy: Path, fault: Fault, seen: Seen) -> bool:
     before = fault.module.read_text()
     after = mutate_code(before, fault.operator, fault.occurrence)
     if after is None:
         return True
     fault.module.write_text(after)
-    noticed = not all(
-        passes(copy, stage, 60 + SLOWER * took) for stage, took in zip(STAGES, took_s, strict=True)
+    tests = seen.tests_of(fault)
+    noticed_by = failing_test(
+        copy,
+        ["-x", *(tests or TESTS_OF_OTHER_PROCESSES)],
+        120 + SLOWER * seen.patience_s(*(tests or ["", ""])),
     )
     fault.module.write_text(before)
     place = f"{fault.module.relative_to(copy)}:{fault.line} {type(fault.operator).__name__}"
-    print(f"{'noticed  ' if noticed else 'UNNOTICED'} {place}", flush=True)
-    if not noticed:
+    if noticed_by:
+        print(f"noticed   {place}: {noticed_by}", flush=True)
+    else:
+        print(f"UNNOTICED {place} ({len(tests)} tests run it)", flush=True)
         changed = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
         print("\n".join(list(changed)[2:]), flush=True)
-    return noticed
+    return bool(noticed_by)
 
 
-def passes(copy: Path, tests: list[str], patience_s: float) -> bool:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider", *tests]
-    variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    told = (copy / "told.txt").open("wb")
-    process = subprocess.Popen(
-        command, cwd=copy, env=variables, stdout=told, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        return process.wait(patience_s) == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        told.close()
+def failing_test(copy: Path, given: list[str], patience_s: float) -> str:
+    """The first test that fails, or what else is wrong; empty when all pass."""
+    (copy / "given.txt").write_text("\n".join(given))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rfE",
+        "-p",
+        "no:cacheprovider",
+        f"@{copy / 'given.txt'}",
+    ]
+    variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+    with (copy / "told.txt").open("wb") as told:
+        process = subprocess.Popen(
+            command, cwd=copy, env=variables, stdout=told, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            if process.wait(patience_s) == 0:
+                return ""
+        except subprocess.TimeoutExpired:
+            return "it hangs"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    lines = (copy / "told.txt").read_text(errors="replace").splitlines()
+    return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), lines[-1] if lines else "?")
 
 
 if __name__ == "__main__":

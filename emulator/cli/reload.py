@@ -85,19 +85,19 @@ async def _follow(
 ) -> None:
     try:
         async for change in changes:
-            _take_up(emulator, projects, {Path(path) for _, path in change})
+            await _take_up(emulator, projects, {Path(path) for _, path in change})
     except OSError as error:
         log.warning("saved code is not taken up: the folder cannot be watched: %s", error)
 
 
-def _take_up(emulator: Emulator, projects: dict[str, Project], changed: set[Path]) -> None:
+async def _take_up(emulator: Emulator, projects: dict[str, Project], changed: set[Path]) -> None:
     for endpoint_id, project in projects.items():
         files = {path for path in changed if project.holds(path)}
         if not files:
             continue
         names = ", ".join(sorted(str(path.relative_to(project.folder)) for path in files))
         try:
-            is_starting = emulator.reload(endpoint_id)
+            is_starting = await emulator.reload(endpoint_id)
         except HandlerError as error:
             log.error(
                 "%s: %s changed and was not taken up, %s: %s",

@@ -9,6 +9,7 @@ import shlex
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -454,8 +455,12 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     on_stop_signals(stop.set)
-    watch = LoopWatch()
-    async with emulator, emulator.serve(host, port), reloading(emulator, enabled=reload):
+    async with AsyncExitStack() as running:
+        if not await _starts(emulator, stop):
+            return
+        running.push_async_callback(emulator.stop)
+        await running.enter_async_context(emulator.serve(host, port))
+        await running.enter_async_context(reloading(emulator, enabled=reload))
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         # What is loaded by now stays: the garbage collector need not look through it again and again,
         # nor start for every few hundred objects of a job.
@@ -463,6 +468,7 @@ async def _serve(
         gc.set_threshold(_GC_THRESHOLD)
         typer.echo("Ready.")
         sys.stdout.flush()
+        watch = LoopWatch()
         if open_page:
             await asyncio.to_thread(webbrowser.open, f"{emulator.url}/")
         await stop.wait()
@@ -474,6 +480,19 @@ async def _serve(
         sys.stdout.flush()
         flush_log()
         os._exit(0)
+
+
+async def _starts(emulator: Emulator, stop: asyncio.Event) -> bool:
+    """Start it; False when it is to stop before that, as handlers may take long to load."""
+    starting = asyncio.ensure_future(emulator.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await starting
+    return not starting.cancelled()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -41,7 +41,8 @@ export async function call(method, path, body) {
     throw new Refused(0, "the emulator cannot be reached");
   }
   const text = await answer.text();
-  const isJson = answer.headers.get("content-type")?.startsWith("application/json");
+  // Lines of JSON are text.
+  const isJson = /^application\/json(;|$)/.test(answer.headers.get("content-type") ?? "");
   const content = isJson && text ? JSON.parse(text) : text;
   if (answer.ok) return content;
   if (answer.status === 401) onKeyWanted.forEach((told) => told());

@@ -44,7 +44,7 @@ async function call(url, method, body, said, answer) {
     const response = await fetch(url, { method, body, headers: { ...key.header(), ...(body === undefined ? {} : { "content-type": "application/json" }) }, signal: stop.signal });
     said.textContent = `${response.status} ${response.statusText} after ${Math.round(performance.now() - began)} ms`;
     answer.hidden = false;
-    if (response.headers.get("content-type")?.startsWith("application/json")) answer.textContent = JSON.stringify(await response.json(), null, 2);
+    if (/^application\/json(;|$)/.test(response.headers.get("content-type") ?? "")) answer.textContent = JSON.stringify(await response.json(), null, 2);
     else await response.body?.pipeThrough(new TextDecoderStream()).pipeTo(new WritableStream({ write: (part) => answer.append(part) }));
   } catch (error) {
     if (!stop.signal.aborted) said.textContent = `The emulator cannot be reached: ${/** @type {Error} */ (error).message}`;

@@ -35,9 +35,10 @@ export function timelineView(drawn, now_ms, width) {
     parts.push(...bar("queued", "in the queue", x(attempt.queued_ms), x(taken), y, taken - attempt.queued_ms, cold ? null : ""));
     if (cold) parts.push(...bar("cold", "cold start", x(attempt.cold_from_ms), x(attempt.cold_to_ms), y, attempt.cold_to_ms - attempt.cold_from_ms, "cold start "));
     if (attempt.started_ms !== null) {
+      const isMarked = drawn.marks.some((/** @type {any} */ mark) => mark.at_ms >= attempt.started_ms && !["webhook", "fault", "notice"].includes(mark.kind));
       const end = attempt.ended_ms ?? now_ms;
       const outcome = { COMPLETED: "completed", LOST: "lost" }[/** @type {string} */ (attempt.outcome)] ?? (attempt.outcome ? "failed" : "ran");
-      parts.push(...bar(outcome, `${attempt.outcome === "LOST" ? "lost" : "ran"} on ${attempt.worker_id}`, x(attempt.started_ms), x(end), y, end - attempt.started_ms, attempt.outcome === "LOST" ? "lost " : "", i === attempts.length - 1 ? "beside" : "within"));
+      parts.push(...bar(outcome, `${attempt.outcome === "LOST" ? "lost" : "ran"} on ${attempt.worker_id}`, x(attempt.started_ms), x(end), y, end - attempt.started_ms, attempt.outcome === "LOST" ? "lost " : "", i < attempts.length - 1 ? "within" : isMarked ? "always beside" : "beside"));
     }
     const until = attempts[i + 1]?.queued_ms ?? Infinity;
     for (const mark of drawn.marks) {
@@ -58,13 +59,13 @@ export function timelineView(drawn, now_ms, width) {
       .map(([name, text]) => h("span", {}, h("i", { class: name }), text))));
 }
 
-/** @param {string} kind @param {string} what @param {number} from @param {number} to @param {number} y @param {number} took_ms @param {string | null} [prefix] null: nothing is written on it @param {"within" | "beside"} [where] if it is too short for its duration */
+/** @param {string} kind @param {string} what @param {number} from @param {number} to @param {number} y @param {number} took_ms @param {string | null} [prefix] null: nothing is written on it @param {"within" | "beside" | "always beside"} [where] its duration is written if there is no room on it */
 function bar(kind, what, from, to, y, took_ms, prefix = "", where = "within") {
   const width = Math.max(1, to - from);
   const parts = [svg("rect", { class: kind, x: from, y, width, height: BAR, rx: 2 }, svg("title", {}, `${what}: ${duration(took_ms)}`))];
   if (prefix === null) return parts;
-  const text = [prefix + duration(took_ms), duration(took_ms)].find((each) => width > each.length * 6.2 + 8);
-  if (text || where === "beside") parts.push(svg("text", { x: text ? from + 6 : to + 5, y: y + 14, "pointer-events": "none" }, text ?? prefix + duration(took_ms)));
+  const text = where === "always beside" ? undefined : [prefix + duration(took_ms), duration(took_ms)].find((each) => width > each.length * 6.2 + 8);
+  if (text || where !== "within") parts.push(svg("text", { x: text ? from + 6 : to + 5, y: y + 14, "pointer-events": "none" }, text ?? prefix + duration(took_ms)));
   return parts;
 }
 

@@ -20,6 +20,11 @@ class Recent(Generic[T]):
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
 
+    @property
+    def bytes(self) -> int:
+        """About how much it keeps."""
+        return self._bytes
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -35,7 +40,11 @@ class Recent(Generic[T]):
         self._items.append((item, size))
         self._bytes += size
         while len(self._items) > self._count_max or (self._bytes > self._bytes_max and len(self._items) > 1):
-            self._bytes -= self._items.popleft()[1]
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Let go of one."""
+        self._bytes -= self._items.popleft()[1]
 
     def forget(self, unwanted: Callable[[T], bool]) -> int:
         """Let go of the items that are `unwanted`; returns how many."""

@@ -111,7 +111,7 @@ def state_of_emulator(served: Served, endpoint_id: str | None = None) -> State:
     return state
 
 
-def load_into(served: Served, ledger: Ledger | None, state: State, endpoint: Endpoint | None) -> int:
+async def load_into(served: Served, ledger: Ledger | None, state: State, endpoint: Endpoint | None) -> int:
     """Have an emulator that runs go on from a state, be it in one endpoint alone; returns how many jobs
     there were. Clocks stay as they are: what had a minute left has a minute left.
 
@@ -124,5 +124,5 @@ def load_into(served: Served, ledger: Ledger | None, state: State, endpoint: End
     if twice := next((request.job_id for request, _ in state.jobs if request.job_id in known), None):
         raise StateError(f"job {twice} is there already")
     retelling = Retelling(state.jobs, state.chunks, state.deliveries, state.parts, is_new=True)
-    retelling.tell(served, ledger)
+    await retelling.tell(served, ledger)
     return len(state.jobs)

@@ -17,7 +17,7 @@ from emulator.scenario.matching import as_json, checked
 from emulator.scenario.stubs import Stub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
@@ -42,7 +42,7 @@ class Served:
     #: The endpoints that the command line or the file has: their settings come from there.
     given: Callable[[], frozenset[str]]
     #: Adds an endpoint that an earlier process had been given at run time, before anything runs.
-    add_endpoint: Callable[[str, EndpointConfig, str | None], Endpoint]
+    add_endpoint: Callable[[str, EndpointConfig, str | None], Awaitable[Endpoint]]
 
 
 class Parts:

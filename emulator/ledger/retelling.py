@@ -72,7 +72,7 @@ class Retelling:
             job.chunks.append(chunk.output)
             self._chunks.setdefault(job, []).append(chunk.number)
 
-    def tell(self, served: Served, ledger: Ledger | None) -> None:
+    async def tell(self, served: Served, ledger: Ledger | None) -> None:
         """Have the emulator go on.
 
         :raises StateError: what was written down makes no sense.
@@ -80,7 +80,7 @@ class Retelling:
         if self._is_new:
             self._check_endpoints(served)
         try:
-            self._tell_parts(served)
+            await self._tell_parts(served)
             orphans = self._tell_jobs(served, ledger)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the state makes no sense: {type(error).__name__}: {error}") from error
@@ -119,12 +119,12 @@ class Retelling:
                     f"the state has jobs of endpoint {endpoint_id!r}, which is not served: there is {there}"
                 )
 
-    def _tell_parts(self, served: Served) -> None:
+    async def _tell_parts(self, served: Served) -> None:
         if (part := self._parts.get((CLOCK, ""))) is not None:
             set_clock(served.clock, json.loads(part.value))
         for (kind, name), part in self._parts.items():
             if kind == ENDPOINT and name not in served.endpoints:
-                _add_endpoint(served, name, json.loads(part.value))
+                await _add_endpoint(served, name, json.loads(part.value))
         if (part := self._parts.get((FAULTS, ""))) is not None:
             for fields in json.loads(part.value):
                 served.faults.restore(fault_of(fields))
@@ -182,9 +182,9 @@ def _is_served(part: PartRecord, served: Served) -> bool:
     return part.kind in (FAULTS, STOP) or not part.name or part.name in served.endpoints
 
 
-def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]) -> None:
+async def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]) -> None:
     try:
-        served.add_endpoint(endpoint_id, _config_of(fields["settings"]), fields["clock"])
+        await served.add_endpoint(endpoint_id, _config_of(fields["settings"]), fields["clock"])
     except (EmulatorError, TypeError) as error:
         log.warning("state: endpoint %r is not served, its jobs stay in the file: %s", endpoint_id, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,16 @@ class StateFile:
         self.ledger: Ledger | None = None
         self._stops = False
 
-    def open(self, served: Served) -> None:
+    async def open(self, served: Served) -> None:
         """Take the file, and have the emulator go on from what is in it.
 
         :raises StateError: it cannot be used: another emulator has it, it is damaged, or cannot be written.
         """
         check_place(self.path)
         self._lock = StateLock(self.path)
+        collects = gc.isenabled()
+        # None of the many objects that are made now is garbage.
+        gc.disable()
         try:
             self._database = Database(self.path, self._sync)
             retelling = Retelling(
@@ -57,11 +61,14 @@ class StateFile:
             self._parts = Parts(served)
             self.ledger = Ledger(self._database, self._all_parts)
             served.webhooks.keeper = self.ledger
-            retelling.tell(served, self.ledger)
+            await retelling.tell(served, self.ledger)
         except BaseException:
             self.ledger = None
             self._let_go()
             raise
+        finally:
+            if collects:
+                gc.enable()
         self.follow(served.clock)
         for endpoint in served.endpoints.values():
             self.follow(endpoint.clock)

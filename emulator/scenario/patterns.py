@@ -12,6 +12,8 @@ log = logging.getLogger("emulator")
 #: Seconds of the processor for one text, and how often a pattern may need more before it is given up.
 _LIMIT_S = 0.05
 _TRIES = 3
+#: Characters of a pattern: compiling takes time, too.
+_LENGTH_MAX = 10_000
 _FLAGS = re.A | re.I | re.M | re.S | re.X
 
 
@@ -71,6 +73,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
     :raises ValueError: it is none; the message says why.
     """
+    if len(pattern) > _LENGTH_MAX:
+        raise ValueError(f"it is longer than {_LENGTH_MAX} characters")
     try:
         found = re.compile(pattern)
         _limited(found)

@@ -15,10 +15,14 @@ from emulator.history.recent import Recent
 if TYPE_CHECKING:
     from emulator.clock.clock import Clock
 
-#: The newest deliveries of each sink; more sinks than that are a mistake.
+#: The newest deliveries of each sink, and of all; more sinks than that are a mistake.
 _DELIVERIES_KEPT = 1_000
 _BYTES_KEPT = 32 * 1024 * 1024
+_BYTES_KEPT_IN_ALL = 2 * _BYTES_KEPT
 _SINKS_MAX = 10_000
+#: What a delivery takes beside its body and what a header has of text.
+_OVERHEAD = 500
+_OVERHEAD_OF_HEADER = 100
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,7 +71,8 @@ class Sink:
         answer = self.answers.popleft() if self.answers else Answer()
         self.count += 1
         received = Received(self.count, at_ms, method, headers, body, answer.status)
-        self.deliveries.add(received, len(body))
+        size = sum(len(name) + len(value) + _OVERHEAD_OF_HEADER for name, value in headers.items())
+        self.deliveries.add(received, len(body) + size + _OVERHEAD)
         self._came.notify()
         return answer
 
@@ -83,6 +88,29 @@ class Sinks:
 
     def __init__(self) -> None:
         self._sinks: dict[str, Sink] = {}
+        #: Those that have been called, the one that was called last at the end.
+        self._called: dict[str, Sink] = {}
+        self._bytes = 0
+
+    def receive(self, name: str, at_ms: int, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Have a sink take in a call; what is to be answered. What there is no more room for goes, from the
+        sinks that have not been called for longest.
+        """
+        sink = self[name]
+        self._called.pop(name, None)
+        self._called[name] = sink
+        self._bytes -= sink.deliveries.bytes
+        answer = sink.receive(at_ms, method, headers, body)
+        self._bytes += sink.deliveries.bytes
+        while self._bytes > _BYTES_KEPT_IN_ALL and len(self._called) > 1:
+            oldest = next(iter(self._called.values()))
+            if len(oldest.deliveries) == 0:
+                del self._called[oldest.name]
+                continue
+            self._bytes -= oldest.deliveries.bytes
+            oldest.deliveries.drop_oldest()
+            self._bytes += oldest.deliveries.bytes
+        return answer
 
     def __getitem__(self, name: str) -> Sink:
         if name not in self._sinks:
@@ -99,8 +127,12 @@ class Sinks:
 
     def remove(self, name: str) -> bool:
         """Forget a sink; False when there is none."""
+        if (sink := self._called.pop(name, None)) is not None:
+            self._bytes -= sink.deliveries.bytes
         return self._sinks.pop(name, None) is not None
 
     def clear(self) -> None:
         """Forget all."""
         self._sinks.clear()
+        self._called.clear()
+        self._bytes = 0

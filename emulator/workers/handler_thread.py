@@ -49,6 +49,8 @@ class HandlerThread:
     def load(self, load: Callable[[], T]) -> Future[T]:
         """Start the thread, and have it do this first. As in production, no loop runs yet meanwhile."""
         loaded: Future[T] = Future()
+        # Nobody waiting for it any more does not undo what it is.
+        loaded.set_running_or_notify_cancel()
         self._start(lambda: self._load(load, loaded))
         return loaded
 

@@ -35,6 +35,7 @@ class InlineLauncher:
         self._cold_start_ms = cold_start_ms
         self._workers: dict[str, InlineWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     @property
     def handler(self) -> Handler:
@@ -43,6 +44,9 @@ class InlineLauncher:
 
     def replace_handler(self, workplaces: Workplaces) -> None:
         """Have the workers that are started from now on run another handler."""
+        if self._is_closed:
+            workplaces.close()
+            return
         self._workplaces.close()
         self._workplaces = workplaces
         self._surroundings = replace(self._surroundings, handler=workplaces.handler)
@@ -88,6 +92,7 @@ class InlineLauncher:
         """End all workers; returns how many async ones were still running after `patience_s` real seconds."""
         for worker_id in list(self._workers):
             self.stop(worker_id)
+        self._is_closed = True
         self._workplaces.close()
         if not self._tasks:
             return 0

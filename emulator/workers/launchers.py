@@ -18,6 +18,7 @@ from emulator.workers.imported_files import imported_files
 from emulator.workers.inline import InlineLauncher
 from emulator.workers.loading import forget_project, load_handler, looks_async, parts_of
 from emulator.workers.mock_worker import mock_worker
+from emulator.workers.off_loop import loaded_in_time, off_loop
 from emulator.workers.preflight import check_command, check_syntax
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of, working_folder
@@ -41,37 +42,47 @@ def worker_kind(config: EndpointConfig) -> WorkerKind:
     return config.worker_kind
 
 
-def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
+async def inline_launcher(endpoint: Endpoint, stubs: Stubs) -> InlineLauncher:
     """A launcher of workers in this process; `stubs` are what the mock worker answers by.
 
-    :raises HandlerError: the handler cannot be loaded, or wants a working folder of its own.
+    :raises HandlerError: the handler cannot be loaded in time, or wants a working folder of its own.
     """
     source = endpoint.config.handler
     if source is None:
         workplaces = Workplaces(mock_worker(endpoint.clock, stubs, endpoint.config.worker_args))
     else:
         _check_folder(endpoint.config)
-        workplaces = Workplaces(source) if isinstance(source, Handler) else _workplaces(source)
+        workplaces = Workplaces(source) if isinstance(source, Handler) else await _workplaces(source)
     cold_start_ms = endpoint.config.cold_start_ms
     return InlineLauncher(workplaces, Gateway(endpoint), endpoint.clock, cold_start_ms=cold_start_ms)
 
 
-def _workplaces(source: object) -> Workplaces:
+async def _workplaces(source: object) -> Workplaces:
     """The handler, loaded in the thread in which it is to run: the emulator's, or its first worker's.
 
     :raises HandlerError: it cannot be loaded.
     """
-    if not isinstance(source, str | Path) or looks_async(source):
+    if not isinstance(source, str | Path):
         return Workplaces(load_handler(source))
+    name = str(source)
+    if await off_loop(name, partial(looks_async, source)):
+        return Workplaces(await off_loop(name, partial(load_handler, source)))
     place, function = parts_of(source)
     thread = HandlerThread("runpod-worker-1")
-    handler = thread.load(partial(load_handler, source)).result()
+    try:
+        handler = await loaded_in_time(name, thread.load(partial(load_handler, source)))
+    except BaseException:
+        thread.close()
+        raise
     if not place.endswith(".py"):
         # A module is there once in a process.
         return Workplaces(handler, thread=thread)
-    # The current folder may be another one by then.
-    again = f"{Path(place).absolute()}:{function}" if function else Path(place).absolute()
-    return Workplaces(handler, partial(load_handler, again), thread)
+    return Workplaces(handler, partial(load_handler, _from_anywhere(place, function)), thread)
+
+
+def _from_anywhere(place: str, function: str) -> str:
+    """How to name a file once the current folder may be another one."""
+    return f"{Path(place).absolute()}{':' if function else ''}{function}"
 
 
 def process_launcher(
@@ -126,7 +137,7 @@ def _check_folder(config: EndpointConfig) -> None:
         )
 
 
-def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
+async def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
     """Have the workers that are started from now on run the code as it is now.
 
     :raises HandlerError: it cannot be run. Inline workers go on running what was loaded; a process that is
@@ -134,13 +145,21 @@ def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
     """
     if isinstance(launcher, ProcessLauncher):
         command = launcher.command
-        if command.file is not None and command.python == sys.executable:
-            # A file that is half written and that nobody imports is no reason to start nothing.
-            for path in imported_files(command.file, command.import_folders):
-                check_syntax(path)
-        check_command(command)
+        await off_loop(command.name, partial(_check_imported, command))
+        await check_command(command)
         return
     project = project_of(config)
     if project is not None and isinstance(launcher, InlineLauncher):
         forget_project(project.folder)
-        launcher.replace_handler(_workplaces(config.handler))
+        launcher.replace_handler(await _workplaces(config.handler))
+
+
+def _check_imported(command: WorkerCommand) -> None:
+    """Refuse what workers would import and is not Python.
+
+    :raises HandlerError: see above.
+    """
+    if command.file is not None and command.python == sys.executable:
+        # A file that is half written and that nobody imports is no reason to start nothing.
+        for path in imported_files(command.file, command.import_folders):
+            check_syntax(path)

@@ -203,7 +203,7 @@ def _importable_from(folder: Path, *more: Path) -> Iterator[None]:
         if str(each) in sys.path:
             sys.path.remove(str(each))
         sys.path.insert(0, str(each))
-    namesakes = {name: module for name, module in sys.modules.items() if _is_namesake(module, folder)}
+    namesakes = {name: module for name, module in list(sys.modules.items()) if _is_namesake(module, folder)}
     for name in namesakes:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -267,11 +267,11 @@ def _explained(name: str) -> Iterator[None]:
         raise HandlerError(
             f"{name} ended itself (exit code {error.code}) before it called runpod.serverless.start"
         ) from error
-    except Exception as error:
+    except BaseException as error:  # a KeyboardInterrupt of its own is no reason to end
         raise _failed(name, error, inline_cannot(error)) from error
 
 
-def _failed(name: str, error: Exception, hint: str | None) -> HandlerError:
+def _failed(name: str, error: BaseException, hint: str | None) -> HandlerError:
     told = (f"{name} failed to load:", _users_traceback(error), hint)
     return HandlerError("\n\n".join(filter(None, told)))
 
@@ -283,7 +283,7 @@ def _missing_package(name: str, package: str, error: ImportError) -> HandlerErro
     )
 
 
-def _users_traceback(error: Exception) -> str:
+def _users_traceback(error: BaseException) -> str:
     """The traceback without our own frames and the import machinery's."""
     frames = [
         frame

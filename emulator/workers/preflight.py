@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import shlex
-import subprocess
+import signal
 import sys
 import traceback
+from asyncio.subprocess import DEVNULL
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.workers.handler import HandlerError
+from emulator.workers.off_loop import off_loop
 from emulator.workers.sdk_stand_in import sdk_is_installed
 
 if TYPE_CHECKING:
@@ -23,33 +28,42 @@ if TYPE_CHECKING:
 _PROBE_PATIENCE_S = 30
 
 
-def check_command(command: WorkerCommand) -> None:
+async def check_command(command: WorkerCommand) -> None:
     """Refuse what no worker could run.
 
     :raises HandlerError: the handler's file is not Python, has no such function, never starts a worker, or
         needs a package that the interpreter does not have; a command's program cannot be run.
     """
+    if package := await off_loop(command.name, partial(_needed_package, command)):
+        await _need(command, package)
+
+
+def _needed_package(command: WorkerCommand) -> str:
+    """The package that the workers' interpreter is to be asked for; empty when it need not be asked.
+
+    :raises HandlerError: what can be seen in the files keeps workers from starting.
+    """
     if command.kind == "command":
         _check_program(command)
-        return
+        return ""
     if command.file is None:
         module, _, _ = command.name.rpartition(":")
-        _need(command, module.partition(".")[0])
-        return
+        return module.partition(".")[0]
     tree = _parsed(command, command.file)
     if tree is None:
-        return
+        return ""
     if not command.is_script:
         _check_function(command, tree)
-        return
+        return ""
     imported = set(_imported(tree))
     if "runpod" in imported:
-        _need(command, "runpod")
-    elif not any(_is_neighbour(command, name) for name in imported):
+        return "runpod"
+    if not any(_is_neighbour(command, name) for name in imported):
         raise HandlerError(
             f"{command.name} never calls runpod.serverless.start({{'handler': …}}): add the call,"
             f" or name the function: {command.name}:handler"
         )
+    return ""
 
 
 def check_syntax(path: Path) -> None:
@@ -126,13 +140,13 @@ def _is_neighbour(command: WorkerCommand, name: str) -> bool:
     return any((folder / f"{name}.py").is_file() or (folder / name).is_dir() for folder in folders if name)
 
 
-def _need(command: WorkerCommand, package: str) -> None:
+async def _need(command: WorkerCommand, package: str) -> None:
     """Refuse what needs a package that the interpreter does not have.
 
     :raises HandlerError: see above.
     """
     at_once = package == "runpod" and command.python == sys.executable and sdk_is_installed()
-    if not at_once and not _finds(command, package):
+    if not at_once and not await _finds(command, package):
         raise HandlerError(
             f"{command.name} needs the package {package!r}, which {command.python} does not have:"
             f" {command.python} -m pip install {package}"
@@ -140,7 +154,7 @@ def _need(command: WorkerCommand, package: str) -> None:
         )
 
 
-def _finds(command: WorkerCommand, package: str) -> bool:
+async def _finds(command: WorkerCommand, package: str) -> bool:
     """Whether the interpreter finds a package, without importing it.
 
     :raises HandlerError: the interpreter cannot be run.
@@ -151,17 +165,26 @@ def _finds(command: WorkerCommand, package: str) -> bool:
         f" sys.exit(importlib.util.find_spec({package!r}) is None)"
     )
     try:
-        answer = subprocess.run(
-            [command.python, "-c", probe],
+        process = await asyncio.create_subprocess_exec(
+            command.python, "-c", probe,
             cwd=command.folder,
             env={**os.environ, **command.variables},
-            check=False,
-            timeout=_PROBE_PATIENCE_S,
-            capture_output=True,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+            stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
         raise HandlerError(f"the interpreter {command.python} cannot be run: {error}") from error
-    return answer.returncode == 0
+    try:
+        return await asyncio.wait_for(process.wait(), _PROBE_PATIENCE_S) == 0
+    except TimeoutError as error:
+        raise HandlerError(
+            f"the interpreter {command.python} cannot be run: it has not ended after {_PROBE_PATIENCE_S:g} s"
+        ) from error
+    finally:
+        # What it has started goes with it.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 #: How much of a program tells what it is.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
+from emulator.errors import EmulatorError
 from emulator.workers.command import WorkerCommand
 from emulator.workers.containers.engine import Engine
 from emulator.workers.containers.labels import prune
@@ -62,18 +63,24 @@ class Staff:
         self._images: dict[Endpoint, Image] = {}
         self._engine = Engine()
         self._guard = Guard()
+        self._is_closed = False
 
-    def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
+    async def prepare(self, endpoint: Endpoint, stubs: Stubs) -> None:
         """Load what an endpoint's workers are to run; `stubs` are what the built-in one answers by.
 
         :raises HandlerError: it cannot be loaded; nothing has changed.
+        :raises EmulatorError: the emulator has been stopped meanwhile.
         """
         match worker_kind(endpoint.config):
             case WorkerKind.INLINE:
-                self._launchers[endpoint] = inline_launcher(endpoint, stubs)
+                launcher = await inline_launcher(endpoint, stubs)
+                if self._is_closed:
+                    await launcher.close(0)
+                    raise EmulatorError("the emulator has been stopped")
+                self._launchers[endpoint] = launcher
             case WorkerKind.PROCESS:
                 command = WorkerCommand.of(endpoint.config)
-                check_command(command)
+                await check_command(command)
                 self._commands[endpoint] = command
 
     async def fetch(self, endpoint: Endpoint) -> None:
@@ -116,7 +123,7 @@ class Staff:
         """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
         return endpoint.reset(self._launchers.get(endpoint))
 
-    def reload(self, endpoint: Endpoint) -> bool:
+    async def reload(self, endpoint: Endpoint) -> bool:
         """Have workers with the present code take over; see `Emulator.reload`.
 
         :raises HandlerError: the code cannot be loaded.
@@ -125,12 +132,13 @@ class Staff:
         if launcher is None:
             return False
         try:
-            take_up_changes(launcher, endpoint.config)
+            await take_up_changes(launcher, endpoint.config)
         except HandlerError as error:
-            if isinstance(launcher, ProcessLauncher):
+            if isinstance(launcher, ProcessLauncher) and self._launchers.get(endpoint) is launcher:
                 endpoint.hold(headline(str(error)))
             raise
-        return endpoint.reload()
+        # It may have been taken away meanwhile.
+        return self._launchers.get(endpoint) is launcher and endpoint.reload()
 
     async def reload_image(self, endpoint: Endpoint) -> bool:
         """Have workers of the image that its name points to now take over, if it is another; whether it is.
@@ -185,6 +193,7 @@ class Staff:
 
     async def close(self) -> None:
         """End all."""
+        self._is_closed = True
         for endpoint, launcher in self._launchers.items():
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint.id, left)

@@ -312,3 +312,17 @@ async def test_the_documentation_page_is_there():
         response = await client.http.get("/_emulator/docs")
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/html")
+
+
+async def test_jobs_that_timed_out_are_still_listed():
+    async with emulated(options=frozen_at_start(), worker_kind="external") as client:
+        lost = await client.run(policy={"ttl": 10_000})
+        await client.clock.advance(10_000)
+        there = await client.run()
+        assert await client.is_gone(lost)
+        _, body = await control(client, "GET", "/jobs")
+        assert [(job["id"], job["status"]) for job in body["jobs"]] == [
+            (there, "IN_QUEUE"),
+            (lost, "TIMED_OUT"),
+        ]
+        assert body["total"] == 2

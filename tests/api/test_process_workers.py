@@ -248,7 +248,7 @@ async def test_saved_code_takes_over_and_running_jobs_end_on_the_old(project):
     async with processes(project, "talking", workers_max=1) as client:
         before = await client.runsync("one")
         (project / "handlers.py").write_text("def talking(job):\n    return 'new code'\n")
-        client.emulator.reload("ep")
+        await client.emulator.reload("ep")
         while before["workerId"] in {w["id"] for w in (await control(client, "/workers"))[1]["workers"]}:
             await client.clock.settle()
         assert (await client.runsync("two"))["output"] == "new code"
@@ -263,7 +263,7 @@ async def test_a_worker_that_is_leaving_is_not_hurried_and_goes_when_its_job_is_
         while (await client.status(job_id))["status"] != "IN_PROGRESS":
             await client.clock.settle()
         worker_id = (await client.status(job_id))["workerId"]
-        client.emulator.reload("ep")
+        await client.emulator.reload("ep")
         while len((await control(client, "/workers"))[1]["workers"]) < 2:
             await client.clock.settle()
         while (await client.workers()).get("initializing"):
@@ -283,7 +283,7 @@ async def test_code_that_is_not_python_is_refused_and_the_old_goes_on(project):
         before = await client.runsync("one")
         (project / "handlers.py").write_text("def talking(job:\n")
         with pytest.raises(HandlerError, match="was never closed"):
-            client.emulator.reload("ep")
+            await client.emulator.reload("ep")
         assert (await client.runsync("two"))["workerId"] == before["workerId"]
 
 
@@ -296,7 +296,7 @@ async def test_inline_code_is_taken_up_with_what_it_imports(tmp_path):
         assert (await client.runsync())["output"] == 1
         # Of the same length and time of change: only its content is new.
         (tmp_path / "neighbour_of_mine.py").write_text("ANSWER = 1 + 1\n")
-        client.emulator.reload("ep")
+        await client.emulator.reload("ep")
         await client.clock.settle()
         assert (await client.runsync())["output"] == 2
 

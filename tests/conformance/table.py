@@ -30,6 +30,7 @@ _PYTHON, _ASYNC = "conformance/test_python_sdk.py", "conformance/test_python_sdk
 _JS = "conformance/test_js_sdk.py"
 _CONSOLE = "api/test_console_api.py"
 _OPENAI, _OPENAI_CLIENTS = "api/test_openai.py", "conformance/test_openai_clients.py"
+_RESULTS, _S3, _PRESTART = "api/test_results_told.py", "workers/test_s3.py", "workers/test_prestart.py"
 _WORKERS, _HARDSHIP = "workers/test_behaviour.py", "workers/test_hardship.py"
 
 #: What a test was made with, by its file and what is in its id.
@@ -91,6 +92,11 @@ ROWS = [
             _JS: "untouched",
             _WORKERS: "values_come_back|as_it_was_sent",
         },
+    ),
+    Row(
+        "an `input` that is missing, null or `{}`",
+        2,
+        {_SUBMITTING: "no_input|empty_input|missing_input"},
     ),
     Row("bodies: form and size", 2, {_BODIES: "limit|length|refused|body|content_type"}),
     Row(
@@ -155,6 +161,11 @@ ROWS = [
             _HARDSHIP: "death|being_killed|killings|dies",
         },
     ),
+    Row(
+        "results above what production takes; COMPLETED without output",
+        3,
+        {_RESULTS: "", _OPENAI: "without_output"},
+    ),
     Row("how long results are kept", 3, {_STATUS: "(results_are|job_is)_kept", _PYTHON: "kept"}),
     Row(
         "`GET /stream/{id}`, by POST too",
@@ -189,6 +200,7 @@ ROWS = [
     ),
     Row("`GET /requests`", 4, {_COUNTS: "requests|query"}, ("requests",)),
     Row("`/openai/{path}`", 4, {_OPENAI: "", _OPENAI_CLIENTS: ""}, ("openai",)),
+    Row("`s3Config`, and files in an S3 store", 2, {_S3: "", _SUBMITTING: "s3_config"}),
     Row("webhooks: what is sent, and when", 5, {_WEBHOOKS: "told|body|posted|sent"}),
     Row(
         "webhooks: what counts as an answer, and further attempts",
@@ -218,6 +230,7 @@ ROWS = [
         },
         ("job-done",),
     ),
+    Row("prestart hooks that fail", 7, {_PRESTART: ""}),
     Row("`ping`, and workers that fall silent", 7, {_PROTOCOL: "heartbeat|silent|unfit|missed"}, ("ping",)),
     Row(
         "the SDK's program as a worker, unchanged",

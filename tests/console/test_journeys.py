@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from playwright.sync_api import expect
@@ -120,6 +123,59 @@ def test_mistakes_are_told_while_typing(open_page, endpoint):
     _type(page, '{"input": {"n": 1}, "webhok": "http://x", "policy": {"executionTimeout": 5000}}')
     expect(advice).to_contain_text("webhook is meant")
     expect(advice).to_contain_text("more than 5000 ms")
+
+
+def test_several_jobs_are_cancelled_at_once_and_exported_as_they_are_filtered(open_page, make_endpoint):
+    endpoint = make_endpoint(handler="tests.console.handlers:handle", workers_max=0)
+    ids = [endpoint.run({"n": n}) for n in range(3)]
+    page = open_page(at(endpoint))
+    requests = page.get_by_role("region", name="Requests")
+    for job_id in ids[:2]:
+        requests.get_by_label(f"Select job {job_id}").check()
+    expect(requests).to_contain_text("2 selected")
+    requests.get_by_role("button", name="Cancel").click()
+    expect(requests.get_by_text("CANCELLED", exact=True).and_(page.locator(".badge"))).to_have_count(2)
+    requests.get_by_label("State").select_option("CANCELLED")
+    expect(requests.get_by_role("link", name=ids[2])).to_have_count(0)
+    with page.expect_download() as download:
+        requests.get_by_role("button", name="JSON lines").click()
+    exported = Path(download.value.path()).read_text().splitlines()
+    assert {json.loads(line)["id"] for line in exported} == set(ids[:2])
+
+
+def test_a_request_is_copied_as_code_and_saved_as_a_test(open_page, endpoint):
+    page = open_page(at(endpoint), permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_label("Language").select_option("Python")
+    page.get_by_label("For", exact=True).select_option("production")
+    page.get_by_role("button", name="Copy", exact=True).first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert 'runpod.endpoint_url_base = "https://api.runpod.ai/v2"' in copied
+    compile(copied, "copied.py", "exec")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as test").click()
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert saved == {"name": "test", "input": {"prompt": "Hello World"}, "timeout": 10_000}
+
+
+def test_logs_are_followed_paused_and_searched(open_page, url):
+    script = "import runpod\nrunpod.serverless.start({'handler': lambda job: print('told', job['input'])})\n"
+    with TemporaryDirectory() as folder:
+        Path(folder, "handler.py").write_text(script)
+        handler = EndpointConfig(handler=f"{folder}/handler.py", worker_kind="process")
+        with Emulator({"ep": handler}).serve() as client:
+            endpoint = Endpoint(str(client.url), "ep")
+            page = open_page(at(endpoint, "logs"), expects="net::ERR")
+            log = page.get_by_role("log", name="Logs")
+            endpoint.runsync("first")
+            expect(log).to_contain_text("told first")
+            page.get_by_role("button", name="Following").click()
+            endpoint.runsync("second")
+            page.get_by_role("button", name="Paused: follow").click()
+            expect(log).to_contain_text("told second")
+            page.get_by_label("Search the logs").fill("told second")
+            expect(page.get_by_text("1 lines", exact=True)).to_be_visible()
+            expect(log.locator("mark")).to_have_text("told second")
 
 
 def test_two_jobs_are_compared(open_page, endpoint):

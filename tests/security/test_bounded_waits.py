@@ -13,6 +13,7 @@ from emulator.core.config import WorkerKind
 from emulator.core.policy import ExecutionPolicy
 from emulator.core.request import JobRequest
 from emulator.history import journal as journals
+from emulator.webhooks import sinks
 from tests.api.client import emulated, served
 from tests.limits import PATIENCE_S
 
@@ -230,3 +231,51 @@ def test_the_search_for_misspelt_keys_is_bounded(monkeypatch):
     assert len(looked) < 100
     assert max(map(len, looked)) < 50
     assert sum(map(len, request.warnings)) < 10_000
+
+
+async def test_what_sinks_keep_is_bounded_in_all_and_the_newest_stays(monkeypatch):
+    """Each kept 32 MiB of its own, of which there may be ten thousand (12, 26)."""
+    monkeypatch.setattr(sinks, "_BYTES_KEPT_IN_ALL", 100_000)
+    async with emulated() as client:
+
+        async def call(name, size, **headers):
+            answer = await client.http.post(f"/_emulator/sink/{name}", content=b"x" * size, headers=headers)
+            assert answer.status_code == 200
+
+        async def kept(name):
+            return len((await client.http.get(f"/_emulator/sinks/{name}")).json()["deliveries"])
+
+        for name in ("first", "first", "second"):
+            await call(name, 30_000)
+        assert [await kept(name) for name in ("first", "second")] == [2, 1]
+        await call("third", 30_000)
+        assert [await kept(name) for name in ("first", "second", "third")] == [1, 1, 1]
+        # What is called again is not the oldest any more; headers count.
+        await call("first", 0)
+        await call("third", 0, long="x" * 30_000)
+        assert [await kept(name) for name in ("first", "second", "third")] == [2, 0, 2]
+        assert (await client.http.delete("/_emulator/sinks/third")).status_code == 200
+        await call("second", 60_000)
+        assert [await kept(name) for name in ("first", "second")] == [2, 1]
+        assert (await client.http.post("/_emulator/reset")).status_code == 200
+        for _ in range(3):
+            await call("first", 30_000)
+        assert await kept("first") == 3
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(" * 5_000 + ")" * 5_000, "(" * 3_000 + "a" + ")" * 3_000, "a{99999999999999999999}", "a" * 10_001],
+)
+async def test_a_pattern_that_no_engine_takes_is_refused(pattern):
+    """It was answered with 500 (24)."""
+    fault = {"match": {"input": {"$regex": pattern}}, "then": {"fail": "x"}}
+    async with emulated() as client:
+        for path, body in (
+            ("/_emulator/faults", fault),
+            ("/_emulator/endpoints/ep/stubs", {"when": fault["match"], "returns": 1}),
+            ("/_emulator/journal/find", {"match": fault["match"]}),
+        ):
+            answer = await client.http.post(path, json=body)
+            assert answer.status_code == 400, answer.text
+            assert "is not a regular expression" in answer.text

@@ -70,6 +70,8 @@ class Ledger:
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
         self.hands: dict[str, Hand] = {}
+        #: The process has died with all its workers, and comes back.
+        self.came_back = False
         self._expected: set[tuple[str, str]] = set()
         self._refusals: list[Exception] = []
         self.forget_jobs()
@@ -198,6 +200,8 @@ class Ledger:
 
     def _is_lost(self, life: Life, now_ms: int) -> bool:
         """Whether there is a reason for the job's worker to be held for lost."""
+        if self.came_back:
+            return True
         if life.job.empty_input:
             return now_ms == life.started_ms + self.config.heartbeat_timeout_ms
         hand = self.hands.get(life.worker_id or "")

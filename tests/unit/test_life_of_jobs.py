@@ -107,7 +107,7 @@ class LifeOfJobs(RuleBasedStateMachine):
             if listener_fails:
                 raise Explosion
 
-        self.endpoint = Endpoint("ep", self.config, self.clock, hear)
+        self.endpoint = self.make_endpoint(hear)
         if matchers_fail:
             scenario = Scenario(self.endpoint, Faults(), hear)
             for effect, value in (("stall_ms", 1_000), ("fail", "ordered"), ("throttled_ms", 1_000)):
@@ -120,6 +120,9 @@ class LifeOfJobs(RuleBasedStateMachine):
         #: Every (worker, job) that was ever delivered: where results may come from, however late.
         self.deliveries: list[tuple[str, str]] = []
         self.run(self.endpoint.open, self.launcher)
+
+    def make_endpoint(self, hear):
+        return Endpoint("ep", self.config, self.clock, hear)
 
     def teardown(self):
         if hasattr(self, "runner"):

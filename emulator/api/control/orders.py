@@ -80,14 +80,15 @@ def add_orders(router: APIRouter, controls: Controls) -> None:
         if controls.access.checks_keys and name not in controls.sinks:
             # Who has no key makes none.
             raise ControlError(404, "not_found", f"there is no sink {name[:100]!r}", "see /_emulator/docs")
-        sink, body = controls.sinks[name], b""
+        _, body = controls.sinks[name], b""
         try:
             async for part in request.stream():
                 body += part[: _BODY_MAX - len(body)]
         except ClientDisconnect:
             # It has not been called, then; nobody reads this.
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        answer = sink.receive(controls.clock.now_ms(), request.method, dict(request.headers), body)
+        now_ms = controls.clock.now_ms()
+        answer = controls.sinks.receive(name, now_ms, request.method, dict(request.headers), body)
         if answer.delay_ms:
             delay = controls.clock.sleep(answer.delay_ms, "sink's delay")
             await controls.waits.until(delay, receive=request.receive)

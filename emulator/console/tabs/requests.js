@@ -108,17 +108,22 @@ function composerView(page) {
     await showJob(chunks);
   }
 
-  let asking = false;
+  let asking = false, again = false;
   /** @param {Node} [streamed] */
   async function showJob(streamed) {
-    if (!watched || asking) return;
+    if (!watched) return;
+    // What is being asked for may be older than what has just been told.
+    if (asking) { again = true; return; }
     asking = true;
     try {
       const job = await get(`/jobs/${watched}`);
       fill(output, h("div", { class: "stack" }, h("div", { class: "row" }, h("span", { class: `badge ${job.status.toLowerCase()}` }, job.status), h("a", { class: "mono", href: page.link(`requests/${job.id}`) }, job.id)),
         job.waiting_for && h("p", { class: "quiet" }, `Waiting: ${job.waiting_for}`), streamed, job.error !== null && errorView(job.error), job.output !== null && valueView(job.output, job.id)));
       if (["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"].includes(job.status)) watched = "";
-    } catch { /* it is gone by now */ } finally { asking = false; }
+    } catch { /* it is gone by now */ } finally {
+      asking = false;
+      if (again) { again = false; void showJob(streamed); }
+    }
   }
 
   from.textContent = draft.again ? `edits ${draft.again}` : "";
@@ -133,7 +138,7 @@ function composerView(page) {
       h("button", { class: "plain", type: "button", onclick: () => edit((request) => { download(JSON.stringify({ name: "test", input: request.input, timeout: 10_000 }, null, 2), "test-entry.json"); page.say("The entry for tests.json is downloaded."); }) }, "Save as test"),
       from, h("div", { class: "end" }, h("small", {}, "Copy as"), language, where, copied)),
     h("div", { class: "composer" }, editor.element, output), advice);
-  return { element, focus: editor.focus, close: editor.close, changed: (/** @type {Set<string>} */ topics) => { if (watched && !stream.checked && topics.has("jobs")) void showJob(); } };
+  return { element, focus: editor.focus, close: editor.close, changed: (/** @type {Set<string>} */ topics) => { if (watched && !stream.checked && (topics.has("jobs") || topics.has("workers"))) void showJob(); } };
 }
 
 /** @param {import("../main.js").Page} page */
