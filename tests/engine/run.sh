@@ -27,7 +27,9 @@ stop_engine() {
   if [ -n "$engine" ]; then
     kill "$engine" 2>/dev/null || true
     wait "$engine" 2>/dev/null || true
-    rm -rf "$folder"
+    # It leaves the place of the host's own network mounted.
+    umount "$folder"/exec/netns/* 2>/dev/null || true
+    rm -rf "$folder" || true
   fi
 }
 trap stop_engine EXIT
