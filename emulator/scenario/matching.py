@@ -9,6 +9,7 @@ truth value may stand anywhere.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -93,6 +94,8 @@ def _compiled(expected: object, place: str) -> object:
             if _is_path(key):
                 _check_path(key, place)
         return {key: _compiled(value, f"{place}.{key}") for key, value in expected.items()}
+    if isinstance(expected, float) and not math.isfinite(expected):
+        raise ConfigError(f"{place}: is {expected}, which JSON cannot express")
     if isinstance(expected, list):
         return [_compiled(value, f"{place}[{number}]") for number, value in enumerate(expected)]
     return expected

@@ -300,8 +300,8 @@ async def test_the_openapi_document_has_every_operation():
             "jobs/list", "jobs/{job_id}", "jobs/{job_id}/logs", "jobs/{job_id}/output",
             "jobs/{job_id}/run-again", "jobs/{job_id}/timeline", "jobs/{job_id}/wait", "journal",
             "journal/count", "journal/find", "journal/wait", "logs", "metrics", "ready", "reset", "s3",
-            "sinks", "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait", "webhooks",
-            "webhooks/{number}", "webhooks/{number}/redeliver", "workers", "workers/{worker_id}",
+            "sinks", "sinks/{name}", "sinks/{name}/answers", "sinks/{name}/wait", "state/load", "state/save",
+            "webhooks", "webhooks/{number}", "webhooks/{number}/redeliver", "workers", "workers/{worker_id}",
             "workers/{worker_id}/logs", "workers/{worker_id}/{action}",
         }  # fmt: skip
         assert set(paths["/v2/{endpoint_id}/status/{job_id}"]) == {"get", "post"}

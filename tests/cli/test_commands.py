@@ -312,7 +312,8 @@ def test_invoke_needs_a_handler_or_a_command(project):
     ended = run(project, "invoke", "-i", "1")
     assert ended.returncode == 2
     assert (
-        ended.stderr == "error: there is nothing to run: name a handler (handler.py), or give a --command\n"
+        ended.stderr
+        == "error: there is nothing to run: name a handler (handler.py), or give a --command or an --image\n"
     )
     ended = run(project, "invoke", "-i", "1", "worker.py", "--command", shlex.join(["sh", "start.sh"]))
     assert ended.returncode == 2

@@ -264,7 +264,7 @@ def test_a_worker_that_dies_is_told_of_with_the_reason(project):
 def test_an_empty_input_fails_as_in_production_but_soon(project):
     ended = invoke(project, "mine.py:echo", "-i", "{}")
     assert ended.stderr == (
-        "error: job timed out after 1 retries: its input is {}, so the worker never received it\n"
+        "error: job timed out after 1 retries: its input is empty, so the worker never received it\n"
     )
     assert ended.returncode == 1
 

@@ -235,6 +235,7 @@ def test_s3_prints_a_config_to_paste_and_ends_with_the_emulator(folder):
         with socket.create_connection((address.hostname, address.port), PATIENCE_S) as connection:
             # It can clean up nothing.
             emulator.process.kill()
+            emulator.process.wait()
             # Reset, where the store had not accepted it yet.
             with suppress(ConnectionResetError):
                 assert connection.recv(1) == b""

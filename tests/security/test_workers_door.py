@@ -22,7 +22,7 @@ async def door(emulator):
     await door.close(1.0)
 
 
-async def test_a_worker_comes_in_by_its_secret_and_by_nothing_else(emulator, door):
+async def test_s16_a_worker_comes_in_by_its_secret_and_by_nothing_else(emulator, door):
     url = await open_as(door, "127.0.0.1")
     secret = emulator.worker_secrets.of("w1")
     with_key = {"authorization": "Bearer key"}

@@ -95,7 +95,7 @@ class DyingAndComingBack(LifeOfJobs):
         database = self.database
         retelling = Retelling(database.jobs(), database.chunks(), database.deliveries(), database.parts())
         assert self.told_by(retelling) == before
-        retelling.tell(
+        await retelling.tell(
             Served(
                 clock=self.clock,
                 endpoints={"ep": self.endpoint},

@@ -16,7 +16,6 @@ from emulator.api.control.metrics import add_metrics
 from emulator.api.control.orders import add_orders
 from emulator.api.control.s3 import add_s3
 from emulator.api.control.state import add_state
-from emulator.api.control.strict_json import StrictRoute
 from emulator.api.control.time import add_time
 from emulator.api.control.workers import add_workers
 
@@ -34,7 +33,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def control_router(controls: Controls) -> APIRouter:
     """The routes of the control API. Calls that change something answer once the change is visible."""
-    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS, route_class=StrictRoute)
+    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
     for add in (
         add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history, add_events,
         add_metrics, add_s3, add_state,
