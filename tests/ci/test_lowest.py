@@ -3,7 +3,6 @@
 import pytest
 from packaging.requirements import Requirement
 
-from tests.docker.dockerfile import PROJECT
 from tests.lowest import lowest, requirements
 
 
@@ -23,6 +22,3 @@ def test_what_clients_and_workers_are_installed_with_is_allowed(asked_for, other
 def test_one_without_it_is_refused():
     with pytest.raises(ValueError, match="'httpx' has no lowest version"):
         lowest("httpx")
-
-
-def test_ci_runs_the_suite_with_them():
