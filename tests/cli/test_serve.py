@@ -78,6 +78,8 @@ def test_without_a_handler_the_mock_worker_obeys_its_input(folder):
 def test_requests_and_jobs_are_logged_for_a_person(folder):
     with serving(folder, "echo.py:handler") as served:
         job_id = served.post("/v2/local/runsync", {"input": 1})["id"]
+        # What is logged is written behind the answer, all of it by the end.
+        served.stop()
         log = served.log
         assert re.search(rf"^\d\d:\d\d:\d\d\.\d{{3}} INFO    local job {job_id} IN_QUEUE$", log, re.MULTILINE)
         assert re.search(rf"local job {job_id} IN_QUEUE → IN_PROGRESS worker=\w{{14}} delay=\d+ ms", log)
@@ -90,6 +92,7 @@ def test_log_lines_for_a_program_are_json(folder):
     with serving(folder, "--log-format", "json", "--clock", "frozen", EMULATOR_TYPO="1") as served:
         job_id = served.post("/v2/local/runsync", {"input": {"mock_error": "no"}})["id"]
         served.post("/v2/local/run", {"input": {}})
+        served.stop()
         lines = [json.loads(line) for line in served.log.splitlines()]
     assert all({"ts", "level", "message"} <= line.keys() for line in lines)
     moves = [line for line in lines if line.get("job_id") == job_id]
@@ -104,7 +107,7 @@ def test_log_lines_for_a_program_are_json(folder):
     assert (moves[-1]["delay_ms"], moves[-1]["execution_ms"]) == (0, 0)
     assert "execution_ms" not in moves[0]
     assert "error_message" in moves[-1]["error"]
-    assert {"initializing", "idle"} <= {line["to"] for line in lines if line.get("event") == "worker"}
+    assert {"initializing", "idle"} <= {line.get("to") for line in lines if line.get("event") == "worker"}
     warnings = [line for line in lines if line["level"] == "warning"]
     assert any("EMULATOR_TYPO" in line["message"] for line in warnings)
     assert any(line.get("event") == "notice" and "the input is {}" in line["message"] for line in warnings)

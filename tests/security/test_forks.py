@@ -51,7 +51,9 @@ def emulator(tmp_path):
 
 
 def run(emulator, name):
-    return emulator.post("/v2/local/runsync", {"input": name})["output"]
+    body = emulator.post("/v2/local/runsync", {"input": name})
+    assert body["status"] == "COMPLETED", (body, emulator.log)
+    return body["output"]
 
 
 def test_a_handler_that_ends_its_child_does_not_end_the_emulator(emulator):
