@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from emulator.errors import EmulatorError
 from emulator.scenario.stubs import Stubs
-from emulator.workers.progress import ProgressReports
 
 
 class HandlerError(EmulatorError):
@@ -45,14 +44,11 @@ class Handler:
     refresh_worker: bool = False
     #: Given how many jobs a worker runs at once, how many it should.
     concurrency_modifier: Callable[[int], int] | None = None
-    progress: ProgressReports = field(default_factory=ProgressReports)
     #: Of the built-in worker alone: what it answers by, once there are any.
     stubs: Stubs | None = None
 
     @classmethod
-    def of(
-        cls, function: object, name: str, config: Mapping[str, Any], progress: ProgressReports | None = None
-    ) -> Handler:
+    def of(cls, function: object, name: str, config: Mapping[str, Any]) -> Handler:
         """The handler for a callable and the config given to `runpod.serverless.start`.
 
         :raises HandlerError: it cannot be called with a job.
@@ -66,7 +62,6 @@ class Handler:
             return_aggregate_stream=bool(config.get("return_aggregate_stream")),
             refresh_worker=bool(config.get("refresh_worker")),
             concurrency_modifier=config.get("concurrency_modifier"),
-            progress=ProgressReports() if progress is None else progress,
         )
 
 

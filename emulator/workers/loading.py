@@ -168,7 +168,7 @@ def _from_file(place: str, function: str, text: str) -> Handler:
         raise HandlerError(
             f"{place}: runpod.serverless.start got no 'handler'{f', only {others}' if others else ''}"
         )
-    return Handler.of(sdk.config["handler"], text, sdk.config, sdk.progress)
+    return Handler.of(sdk.config["handler"], text, sdk.config)
 
 
 def _from_module(name: str, function: str, text: str) -> Handler:
@@ -188,7 +188,7 @@ def _named_function(module: ModuleType, function: str, text: str, sdk: SDKStandI
     config: dict[str, Any] = {}
     if isinstance(sdk.config, Mapping) and sdk.config.get("handler") is found:
         config = dict(sdk.config)
-    return Handler.of(found, text, config, sdk.progress)
+    return Handler.of(found, text, config)
 
 
 @contextmanager

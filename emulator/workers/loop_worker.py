@@ -21,6 +21,7 @@ from emulator.workers.outcome import (
     result_of_stream_exception,
     result_of_value,
 )
+from emulator.workers.progress import REPORTS
 
 if TYPE_CHECKING:
     from emulator.core.job import Job
@@ -69,7 +70,7 @@ class LoopWorker(InlineWorker):
         task = asyncio.current_task()
         assert task is not None
         self._running[job.id] = task
-        self._handler.progress.receive(job.id, lambda progress: self._report_progress(job, progress))
+        REPORTS.receive(job.id, self._id, lambda progress: self._report_progress(job, progress))
         try:
             with self._clock.activity(HANDLER_PATIENCE_S):
                 result = await self._call_handler(job)
@@ -94,7 +95,7 @@ class LoopWorker(InlineWorker):
             self._finish(job, result)
         finally:
             del self._running[job.id]
-            self._handler.progress.forget(job.id)
+            REPORTS.forget(job.id, self._id)
             if job.id in self._stopped:
                 self._stopped.discard(job.id)
                 task.uncancel()

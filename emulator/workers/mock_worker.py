@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.workers.handler import Handler, HandlerKind
 from emulator.workers.outcome import ResultLost, WorkerCrash
-from emulator.workers.progress import ProgressReports
+from emulator.workers.progress import REPORTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -44,7 +44,6 @@ def mock_worker(clock: Clock, stubs: Stubs | None = None, arguments: Sequence[st
             function=handler.answer,
             kind=HandlerKind.ASYNC,
             name="the built-in mock worker",
-            progress=handler.progress,
             stubs=stubs,
         )
     return Handler(
@@ -52,14 +51,12 @@ def mock_worker(clock: Clock, stubs: Stubs | None = None, arguments: Sequence[st
         kind=HandlerKind.ASYNC_GENERATOR,
         name="the built-in mock worker, as a generator",
         return_aggregate_stream="--return_aggregate_stream" in arguments,
-        progress=handler.progress,
         stubs=stubs,
     )
 
 
 class _MockWorker:
     def __init__(self, clock: Clock) -> None:
-        self.progress = ProgressReports()
         self._clock = clock
 
     async def answer(self, job: dict[str, Any]) -> Any:
@@ -99,7 +96,7 @@ class _MockWorker:
     ) -> None:
         for update in updates:
             await self._pause(job, before_s)
-            self.progress.update(job, update)
+            REPORTS.update(job, update)
             await self._pause(job, after_s)
 
     async def _pause(self, job: dict[str, Any], seconds: float) -> None:

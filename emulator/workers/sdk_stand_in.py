@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
-from emulator.workers.progress import ProgressReports
+from emulator.workers.progress import REPORTS
 
 _STAND_INS = ("runpod", "runpod.serverless")
 
@@ -30,9 +30,12 @@ class ServerlessStarted(BaseException):
 class SDKStandIn:
     """One script's `runpod` package; `config` is what the script gave to `runpod.serverless.start`."""
 
+    #: The one whose script is being loaded: a module that several scripts import is imported once, and has
+    #: the package of the first.
+    _of_script: SDKStandIn | None = None
+
     def __init__(self, *, start_ends_script: bool) -> None:
         self.config: object = None
-        self.progress = ProgressReports()
         self._start_ends_script = start_ends_script
 
     @contextmanager
@@ -41,17 +44,27 @@ class SDKStandIn:
         before = {name: module for name, module in sys.modules.items() if _is_sdk(name)}
         package, serverless = _module("runpod"), _module("runpod.serverless")
         vars(package).update(serverless=serverless)
-        vars(serverless).update(start=self._start, progress_update=self.progress.update)
+        vars(serverless).update(start=SDKStandIn.start, progress_update=REPORTS.update)
         _put_modules({**before, "runpod": package, "runpod.serverless": serverless})
+        SDKStandIn._of_script = self
         try:
             yield
         finally:
+            SDKStandIn._of_script = None
             _put_modules(before)
 
-    def _start(self, config: object) -> None:
-        if self.config is None:
-            self.config = config
-        if self._start_ends_script:
+    @staticmethod
+    def start(config: object) -> None:
+        """`runpod.serverless.start`, for the script that is being loaded.
+
+        :raises ServerlessStarted: that is where it ends.
+        """
+        sdk = SDKStandIn._of_script
+        if sdk is None:
+            return
+        if sdk.config is None:
+            sdk.config = config
+        if sdk._start_ends_script:
             raise ServerlessStarted
 
 

@@ -32,6 +32,7 @@ from emulator.workers.outcome import (
     result_of_stream_exception,
     result_of_value,
 )
+from emulator.workers.progress import REPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -155,7 +156,7 @@ class ThreadWorker(InlineWorker):
                 return
             self._report_progress(job, progress, thread.post)
 
-        self._handler.progress.receive(job.id, report)
+        REPORTS.receive(job.id, self._id, report)
         return call
 
     def _take_end(self, call: _Call, outcome: JobResult | BaseException) -> None:
@@ -224,7 +225,7 @@ class ThreadWorker(InlineWorker):
             self._forget(job_id)
 
     def _forget(self, job_id: str) -> None:
-        self._handler.progress.forget(job_id)
+        REPORTS.forget(job_id, self._id)
         self._calls.pop(job_id, None)
         if not self._calls and self._all_ended is not None and not self._all_ended.done():
             self._all_ended.set_result(None)

@@ -8,7 +8,7 @@ import pytest
 
 from emulator.workers.handler import Handler, HandlerKind
 from emulator.workers.outcome import WorkerCrash
-from emulator.workers.progress import ProgressReports
+from emulator.workers.progress import REPORTS
 from tests.api.client import emulated
 from tests.limits import PATIENCE_S
 
@@ -189,7 +189,6 @@ async def test_progress_does_not_outlive_a_job_that_leaves_no_output():
 
 
 async def test_progress_and_results_that_come_late_change_nothing():
-    progress = ProgressReports()
     started, release, reported = threading.Event(), threading.Event(), threading.Event()
 
     def held(job):
@@ -197,12 +196,12 @@ async def test_progress_and_results_that_come_late_change_nothing():
         release.wait(PATIENCE_S)
         try:
             # It ends here, if its worker has been given up by now.
-            progress.update(job, "late")
+            REPORTS.update(job, "late")
         finally:
             reported.set()
         return "late as well"
 
-    handler = Handler(function=held, kind=HandlerKind.SYNC, name="held", progress=progress)
+    handler = Handler(function=held, kind=HandlerKind.SYNC, name="held")
     async with emulated(handler) as client:
         job_id = await client.run()
         assert await asyncio.to_thread(started.wait, PATIENCE_S)

@@ -10,6 +10,7 @@ import pytest
 
 from emulator.workers.handler import Handler, HandlerError, HandlerKind
 from emulator.workers.loading import load_handler, looks_async
+from emulator.workers.progress import REPORTS
 from tests.limits import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -120,10 +121,37 @@ def handler(job):
 runpod.serverless.start({"handler": handler})
 """)
     )
+    assert reported_by(handler) == ["half way"]
+
+
+def reported_by(handler):
     heard = []
-    handler.progress.receive("some-id", heard.append)
-    run(handler)
-    assert heard == ["half way"]
+    REPORTS.receive("some-id", "some-worker", heard.append)
+    try:
+        run(handler)
+    finally:
+        REPORTS.forget("some-id", "some-worker")
+    return heard
+
+
+def test_progress_of_each_copy_of_a_handler_whose_neighbour_reports_it(write):
+    write("import runpod\ndef tell(job):\n    runpod.serverless.progress_update(job, 'told')", "teller.py")
+    write(
+        "import runpod, teller\nrunpod.serverless.start({'handler': lambda job: teller.tell(job)})",
+        "handler.py",
+    )
+    copies = [load_handler("handler.py") for _ in range(3)]
+    assert [reported_by(copy) for copy in copies] == [["told"]] * 3
+
+
+def test_a_neighbour_that_starts_the_sdk_for_each_copy_of_a_handler(write):
+    write(
+        "import runpod\ndef serve(function):\n    runpod.serverless.start({'handler': function})", "server.py"
+    )
+    write(
+        "import server\nserver.serve(lambda job: job['input'])\nraise SystemExit('never here')", "handler.py"
+    )
+    assert [run(load_handler("handler.py")) for _ in range(3)] == ["hello"] * 3
 
 
 def test_a_script_finds_its_neighbours_now_and_later(write):
