@@ -1,4 +1,5 @@
-# Sets up what it needs by itself: Python 3.11 or newer, and for the tests of the JavaScript SDK Node.js.
+# Sets up what it needs by itself: Python 3.11 or newer, for the tests of the JavaScript SDK Node.js, for those of
+# the console chromium, which is installed where there is apt.
 # The packages go to .venv and to the node_modules of two folders, other versions of the SDK to .venv-sdks,
 # the lowest of other packages to .venv-lowest; nowhere else.
 
@@ -26,6 +27,7 @@ run: .venv/installed ## serve a handler: make run [HANDLER=path/to/handler.py] [
 	@exec $(BIN)/runpod-emulator serve $(HANDLER) $(ARGS)
 
 test: .venv/installed-dev $(NODE_MODULES) ## run all tests, on all cores: make test [ARGS="-k webhook"]
+	@tests/console/install_browser.sh
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # Each file starts all its jobs at once and then sleeps, so all files are run at once.
@@ -34,6 +36,7 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 
 # Other libraries that are tested beside it ask for newer versions of the same packages.
 test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lowest versions that pyproject.toml allows
+	@tests/console/install_browser.sh
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/plugin/test_beside_others.py \
 		--ignore=tests/conformance/test_openai_clients.py $(ARGS)
 
@@ -41,6 +44,7 @@ test-docker: .venv/installed-dev ## build and run the images, and workers in con
 	@tests/engine/run.sh $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
+	@tests/console/install_browser.sh
 	@tests/repeat.sh $(N) $(BUSY)
 
 mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]

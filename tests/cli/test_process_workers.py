@@ -183,6 +183,7 @@ def test_code_that_is_broken_when_no_worker_is_left_is_not_started(folder):
         assert served.get("/_emulator/workers")["workers"] == []
         save(folder / "parts.py", "ANSWER = 'mended'\n")
         assert served.get(f"/v2/local/status-sync/{job['id']}?wait=300000")["output"] == "mended"
+        served.stop()
         assert "parts.py changed: starting a worker with the new code" in served.log
         assert "the new code of 'local' serves" in served.log
 

@@ -10,6 +10,7 @@ import pytest
 from emulator.clock.clock import VirtualClock
 from emulator.workers.handler import Handler, HandlerError
 from emulator.workers.inline_worker import InlineWorker
+from emulator.workers.progress import REPORTS
 from tests.unit.inline_stage import inline_stage
 
 pytestmark = pytest.mark.anyio
@@ -349,14 +350,13 @@ async def test_progress_is_the_output_until_the_job_ends():
     clock = VirtualClock(start_ms=0)
 
     async def handler(job):
-        progress.update(job, {"step": 1})
+        REPORTS.update(job, {"step": 1})
         await clock.sleep(1_000)
-        progress.update(job, {"step": 2})
+        REPORTS.update(job, {"step": 2})
         await clock.sleep(1_000)
         return "done"
 
     loaded = Handler.of(handler, "the handler", {})
-    progress = loaded.progress
     async with inline_stage(loaded, clock=clock) as stage:
         job = stage.submit()
         seen = []
@@ -369,7 +369,7 @@ async def test_progress_is_the_output_until_the_job_ends():
             ("IN_PROGRESS", {"step": 2}, None),
             ("COMPLETED", "done", None),
         ]
-        progress.update({"id": job.id}, "too late")
+        REPORTS.update({"id": job.id}, "too late")
         assert job.output == "done"
 
 
@@ -378,7 +378,7 @@ async def test_progress_from_a_thread_is_what_it_was_when_it_was_reported():
 
     def handler(job):
         report = {"step": 1}
-        loaded.progress.update(job, report)
+        REPORTS.update(job, report)
         report["step"] = object()
         go_on.wait()
         return "done"
@@ -394,8 +394,8 @@ async def test_progress_from_a_thread_is_what_it_was_when_it_was_reported():
 @every_way
 async def test_progress_that_json_cannot_express_is_ignored(way):
     def work(job):
-        loaded.progress.update(job, {1, 2})
-        loaded.progress.update({"id": "another job"}, 1)
+        REPORTS.update(job, {1, 2})
+        REPORTS.update({"id": "another job"}, 1)
         return "done"
 
     loaded = Handler.of(way(work), "the handler", {})
