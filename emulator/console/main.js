@@ -24,6 +24,7 @@ import * as workers from "./tabs/workers.js";
  * @property {string[]} path what the URL names after the tab
  * @property {URLSearchParams} options
  * @property {(path: string) => void} go to a tab of this endpoint: "requests/ID"
+ * @property {(hash: string) => void} visit any place
  * @property {(path: string) => string} link
  * @property {(text: string, isError?: boolean) => void} say
  * @property {(work: () => Promise<unknown>, done?: string) => Promise<void>} attempt do it, and say how it went
@@ -60,6 +61,13 @@ async function attempt(work, done) {
 
 const link = (/** @type {string} */ path) => `#/${encodeURIComponent(endpoint)}/${path}`;
 
+/** Show another place at once: the key that is pressed next is meant for it. @param {string} hash */
+function visit(hash) {
+  if (hash === location.hash) return;
+  history.pushState(null, "", hash);
+  route();
+}
+
 function route() {
   const [place, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [id, tab, ...path] = place.split("/").map(decodeURIComponent);
@@ -68,7 +76,7 @@ function route() {
   shown.left?.();
   fill(tabs, Object.entries(TABS).map(([each, [label]]) => h("a", { href: link(each), "aria-current": each === name ? "page" : null }, label)));
   /** @type {Page} */
-  const page = { store, endpoint, path, options: new URLSearchParams(query), go: (to) => { location.hash = link(to); }, link, say, attempt };
+  const page = { store, endpoint, path, options: new URLSearchParams(query), go: (to) => visit(link(to)), visit, link, say, attempt };
   tabs.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   fill(main);
   main.scrollTop = 0;
@@ -83,7 +91,7 @@ function drawHeader() {
   if (!view) return fill(header, h("h1", {}, "runpod-emulator"));
   const { jobs, workers: counts } = view.health;
   const [state, word] = !store.connected ? ["lost", "Not connected"] : view.obstacle ? ["warn", "Workers do not start"] : ["live", "Ready"];
-  const choice = select({ "aria-label": "Endpoint", onchange: () => { location.hash = `#/${encodeURIComponent(choice.value)}/requests`; } }, store.endpoints.map((each) => each.id), endpoint);
+  const choice = select({ "aria-label": "Endpoint", onchange: () => visit(`#/${encodeURIComponent(choice.value)}/requests`) }, store.endpoints.map((each) => each.id), endpoint);
   fill(header,
     h("div", { class: "name" }, h("img", { src: "/_emulator/ui/icon.svg", alt: "" }), h("h1", {}, store.endpoints.length > 1 ? choice : endpoint)),
     h("div", { class: "state", id: "state" }, h("span", {}, h("i", { class: `dot ${state}` }), ` ${word}`), "·",
@@ -128,13 +136,12 @@ addEventListener("keydown", (event) => {
   const tab = Object.keys(TABS)[Number(event.key) - 1];
   const onControl = target instanceof HTMLElement && /^(A|BUTTON|SUMMARY)$/.test(target.tagName);
   if (event.key === "?") showKeys();
-  else if (tab) location.hash = link(tab);
-  else if (event.key === "n") location.hash = link("requests/new");
-  else if (event.key === "Escape") location.hash = link("requests");
+  else if (tab) visit(link(tab));
+  else if (event.key === "n") visit(link("requests/new"));
+  else if (event.key === "Escape") visit(link("requests"));
   else if (event.key === "/") {
-    const search = /** @type {HTMLElement | null} */ (main.querySelector("[data-search]"));
-    if (search) search.focus();
-    else location.hash = link("requests");
+    if (!main.querySelector("[data-search]")) visit(link("requests"));
+    /** @type {HTMLElement | null} */ (main.querySelector("[data-search]"))?.focus();
   } else if (shown.keys?.[event.key] && !(event.key === "Enter" && onControl)) shown.keys[event.key]();
   else return;
   event.preventDefault();

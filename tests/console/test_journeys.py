@@ -198,6 +198,13 @@ def test_keys_lead_everywhere(open_page, endpoint):
     page.keyboard.type("nothing is like this")
     expect(page.get_by_text("No jobs.")).to_be_visible()
     page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    page.keyboard.press("/")
+    page.keyboard.type(job_id)
+    expect(page.get_by_label("Search jobs")).to_have_value(job_id)
+    page.go_back()
+    expect(page).to_have_url(at(endpoint, "overview"))
+    expect(page.get_by_role("link", name="Overview")).to_have_attribute("aria-current", "page")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
 

@@ -151,7 +151,7 @@ function jobsView(page) {
   const count = h("span", { class: "quiet" });
   const older = h("button", { class: "plain", type: "button", onclick: () => page.attempt(() => store.loadOlder()) }, "Load older jobs");
   const bulk = h("span", { class: "row", hidden: true });
-  const list = new JobList({ open: (id) => { location.hash = `#/${encodeURIComponent(store.jobs.get(id)?.endpoint ?? page.endpoint)}/requests/${encodeURIComponent(id)}`; }, selected: (number) => { bulk.hidden = !number; chosen.textContent = `${number} selected`; compare.disabled = number !== 2; } });
+  const list = new JobList({ open: (id) => page.visit(`#/${encodeURIComponent(store.jobs.get(id)?.endpoint ?? page.endpoint)}/requests/${encodeURIComponent(id)}`), selected: (number) => { bulk.hidden = !number; chosen.textContent = `${number} selected`; compare.disabled = number !== 2; } });
   const chosen = h("span");
   const each = (/** @type {string} */ operation) => page.attempt(async () => {
     const results = await Promise.allSettled([...list.selection].map((id) => operation === "again" ? post(`/jobs/${id}/run-again`) : operate("POST", store.jobs.get(id)?.endpoint ?? page.endpoint, `${operation}/${id}`)));
