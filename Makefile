@@ -37,7 +37,7 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 # Other libraries that are tested beside it ask for newer versions of the same packages.
 test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lowest versions that pyproject.toml allows
 	@tests/console/install_browser.sh
-	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/plugin/test_beside_others.py \
+	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal \
 		--ignore=tests/conformance/test_openai_clients.py $(ARGS)
 
 test-docker: .venv/installed-dev ## build and run the images, and workers in containers, by a Docker engine, which is installed if there is none

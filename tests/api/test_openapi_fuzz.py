@@ -92,7 +92,7 @@ def served():
 def test_no_request_makes_it_fail_or_hang(served, method, path, mode):
     @given(case=served.schema[path][method].as_strategy(generation_mode=mode), seconds=SECONDS)
     @settings(
-        max_examples=40 if path.startswith("/v2/") else 15,
+        max_examples=25 if path.startswith("/v2/") else 10,
         deadline=None,
         derandomize=True,
         database=None,

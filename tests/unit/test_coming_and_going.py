@@ -245,4 +245,4 @@ class ComingAndGoing(RuleBasedStateMachine):
 
 
 TestComingAndGoing = ComingAndGoing.TestCase
-TestComingAndGoing.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestComingAndGoing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -134,4 +134,4 @@ class _NoStubs(dict):
 
 
 TestDyingAndComingBack = DyingAndComingBack.TestCase
-TestDyingAndComingBack.settings = settings(max_examples=100, stateful_step_count=50)
+TestDyingAndComingBack.settings = settings(max_examples=60, stateful_step_count=50)

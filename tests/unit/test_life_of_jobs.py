@@ -492,4 +492,4 @@ class LifeOfJobs(RuleBasedStateMachine):
 
 
 TestLifeOfJobs = LifeOfJobs.TestCase
-TestLifeOfJobs.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+TestLifeOfJobs.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

@@ -1,6 +1,6 @@
 """Workers that share a folder, with an SDK that keeps its jobs in progress there: none hears of another's.
 
-With 1.7.13, which the official worker images resolve to; others in `tests/long/test_sdk_versions.py`.
+With 1.7.13, which the official worker images resolve to; others in `test_sdk_versions.py`.
 """
 
 from __future__ import annotations
