@@ -85,10 +85,12 @@ clean: ## remove all that was made here, the installed packages too
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
+	@echo "installing the emulator and the SDK into .venv, which takes up to a minute"
 	$(PIP) install --editable '.[sdk]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python
+	@echo "installing what the tests need into .venv, which takes some minutes"
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
 

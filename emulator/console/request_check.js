@@ -24,7 +24,7 @@ export function checkRequest(text) {
     const at = text.indexOf(`"${key}"`);
     faults.push({ from: Math.max(at, 0), to: at < 0 ? Math.min(1, text.length) : at + key.length + 2, severity, message });
   };
-  if (request.input === undefined || request.input === null) say("input", "error", "input is missing or null: 400 here; production takes it, and runs the job as an empty one");
+  if (request.input === undefined || request.input === null) say("input", "error", "input is missing or null: 400 here unless it was started with --missing-input accept; production takes it, and runs the job as an empty one");
   else if (typeof request.input === "object" && !Array.isArray(request.input) && !Object.keys(request.input).length) {
     say("input", "warning", "production's worker never receives {}: the job ends FAILED “job timed out after 1 retries”");
   }

@@ -145,8 +145,8 @@ def serving(tmp_path, left):
 
     @contextmanager
     def serve(*, rate=1, container=None, volumes=(), image=WORKER_IMAGE, **settings):
-        settings.setdefault("command", ("python", "-u", "/work/worker.py"))
-        made = ContainerSettings(volumes=(f"{tmp_path}:/work:ro", *volumes), **(container or {}))
+        settings.setdefault("command", ("python", "-u", "/app/worker.py"))
+        made = ContainerSettings(volumes=(f"{tmp_path}:/app:ro", *volumes), **(container or {}))
         config = EndpointConfig(image=image, container=made, **settings)
         emulator = Emulator({"ep": config}, rate_limits=False, clock=Clock(rate=rate))
         with (

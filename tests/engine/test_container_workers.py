@@ -109,7 +109,7 @@ def test_a_handler_that_runs_too_long_is_killed(serving):
 
 
 def test_an_image_that_ignores_the_signal_to_stop_is_ended(serving, left):
-    deaf = ("sh", "-c", "trap '' TERM; python -u /work/worker.py & wait; wait; sleep 3600")
+    deaf = ("sh", "-c", "trap '' TERM; python -u /app/worker.py & wait; wait; sleep 3600")
     with serving(command=deaf, idle_timeout_s=0.1) as endpoint:
         assert endpoint.runsync("hello")["output"] == "hello"
         until(lambda: not left())
