@@ -29,6 +29,7 @@ from emulator.cli.one_job import (
     split_words,
     tell,
 )
+from emulator.cli.worker_options import Command, GPUs, Image, Module, Volumes
 from emulator.core.config import WorkerKind
 from emulator.core.status_body import status_body
 from emulator.errors import ConfigError, EmulatorError
@@ -83,37 +84,11 @@ def hub_tests(
             f" default: the first of {', '.join(HANDLERS)}.",
         ),
     ] = None,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--command",
-            metavar="COMMAND",
-            help="What to run in place of a handler, as for serve: 'python -m app.handler'.",
-        ),
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
-    ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image",
-            metavar="IMAGE",
-            help="The image you deploy, in place of a handler: its container runs it, as for serve.",
-        ),
-    ] = None,
-    gpus: Annotated[
-        str, typer.Option("--gpus", metavar="all|N|IDS", help="The GPUs that the image's container sees.")
-    ] = "",
-    volume: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--volume",
-            metavar="FOLDER[:PATH]",
-            help="A folder that the container sees as /runpod-volume, or at PATH; may be repeated.",
-        ),
-    ] = None,
+    command: Command = None,
+    module: Module = None,
+    image: Image = None,
+    gpus: GPUs = "",
+    volume: Volumes = None,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),

@@ -32,6 +32,7 @@ from emulator.cli.one_job import (
     tell,
 )
 from emulator.cli.terminal_text import printable
+from emulator.cli.worker_options import Command, GPUs, Image, Module, Volumes
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.durations import duration_ms
 from emulator.core.policy import EXECUTION_TIMEOUT_MAX_MS
@@ -100,37 +101,11 @@ def invoke(
             " script and with --python, else inline.",
         ),
     ] = None,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--command",
-            metavar="COMMAND",
-            help="What to run in place of a handler, as for serve: 'python -m app.handler'.",
-        ),
-    ] = None,
-    module: Annotated[
-        str | None,
-        typer.Option("-m", "--module", metavar="MODULE", help="The same as --command 'python -m MODULE'."),
-    ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image",
-            metavar="IMAGE",
-            help="The image you deploy, in place of a handler: its container runs it, as for serve.",
-        ),
-    ] = None,
-    gpus: Annotated[
-        str, typer.Option("--gpus", metavar="all|N|IDS", help="The GPUs that the image's container sees.")
-    ] = "",
-    volume: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--volume",
-            metavar="FOLDER[:PATH]",
-            help="A folder that the container sees as /runpod-volume, or at PATH; may be repeated.",
-        ),
-    ] = None,
+    command: Command = None,
+    module: Module = None,
+    image: Image = None,
+    gpus: GPUs = "",
+    volume: Volumes = None,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="FOLDER", help="The folder to run it in (default: this one)."),
