@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.command import serving
-from tests.long import sdks
-from tests.workers import test_behaviour, test_own_state
+from tests.long import sdks, test_own_state
+from tests.workers import test_behaviour
 from tests.workers.kinds import workers_of
 
 if TYPE_CHECKING:
