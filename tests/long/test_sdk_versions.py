@@ -1,5 +1,5 @@
 """Workers with the SDKs that people have: how they behave (`tests/workers/test_behaviour.py`), and that those
-that keep their state in a file do not take one another's (`tests/workers/test_own_state.py`).
+that keep their state in a file do not take one another's (`test_own_state.py`).
 """
 
 from __future__ import annotations
