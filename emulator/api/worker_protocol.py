@@ -264,9 +264,9 @@ async def _take(asked: WorkerCall, limit: int, *, by_batch: bool = False) -> lis
 async def _taken(asked: WorkerCall, limit: int, *, by_batch: bool) -> list[Job]:
     """Jobs for the worker; they go back to the queue if it hangs up as they come."""
     gateway, worker_id = asked.gateway, asked.worker_id
-    holds_nothing = asked.parameter("job_in_progress") == "0"
+    in_progress = {"0": False, "1": True}.get(asked.parameter("job_in_progress") or "")
     jobs = await gateway.take(
-        worker_id, limit=limit, hold_ms=POLL_HOLD_MS, holds_nothing=holds_nothing, by_batch=by_batch
+        worker_id, limit=limit, hold_ms=POLL_HOLD_MS, in_progress=in_progress, by_batch=by_batch
     )
     try:
         for _ in range(_ROUNDS_TO_HANG_UP):

@@ -45,12 +45,14 @@ class Gateway:
         *,
         limit: int = 1,
         hold_ms: int | None = None,
-        holds_nothing: bool = False,
+        in_progress: bool | None = None,
         by_batch: bool = False,
     ) -> list[Job]:
         """Up to `limit` jobs; waits for the first up to `hold_ms` (None: as long as it takes).
 
-        `holds_nothing` is the worker's word that it has no job in progress: one that it should have is lost.
+        `in_progress` is the worker's word on whether it has a job. When it has none, one that it should have
+        is lost (wire.md 7); not so from a worker that has asked for a job beside another, as SDKs before 1.7
+        ask for several at once, and such a take crosses with the answer to another: its heartbeats will tell.
         `by_batch` is whether the SDK would have asked for a batch.
 
         :raises WorkerGone: the worker is unknown or going away.
@@ -63,7 +65,9 @@ class Gateway:
         worker.by_batch = by_batch
         if worker.paused:
             return await self._endpoint.takers.wait(worker, limit, hold_ms)
-        if holds_nothing and worker.busy:
+        if in_progress:
+            worker.takes_beside = True
+        if in_progress is False and worker.busy and not worker.takes_beside:
             for job_id in list(worker.stopping):
                 self.let_go(worker_id, job_id)
             for job in list(worker.jobs.values()):

@@ -71,7 +71,7 @@ class Worker:
         "by_batch", "complaint", "crashes", "external", "hung_up", "id", "idle_since_ms", "idle_timer",
         "jobs", "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls", "reason", "replaces",
         "restart_timer", "retiring", "since_ms", "starting_ms", "state", "stop_called", "stop_signals",
-        "stopping", "takes", "unparked", "unseen",
+        "stopping", "takes", "takes_beside", "unparked", "unseen",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
@@ -95,6 +95,8 @@ class Worker:
         self.last_error = LoggedError(None, "")
         #: How often it has asked for a job.
         self.takes = 0
+        #: Whether it has ever asked for one while it had another.
+        self.takes_beside = False
         #: Whether it takes jobs by batch: the SDK in it then does not look whether they have an input.
         self.by_batch = False
         #: Jobs it was told to stop and has not let go of yet, with the deadline for each.

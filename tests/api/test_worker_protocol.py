@@ -130,6 +130,17 @@ async def test_a_take_that_says_it_holds_jobs_loses_none():
         assert (await client.status(first))["status"] == "IN_PROGRESS"
 
 
+async def test_takes_that_cross_lose_no_job_of_a_worker_that_asks_for_several_at_once():
+    """SDK 1.6: two takes are sent before either is answered, both by a worker that had nothing just then."""
+    async with external() as client:
+        ids = [await client.run(n) for n in range(4)]
+        await take_one(client)
+        await take_one(client, query="?job_in_progress=1")
+        for job_id in ids[2:]:
+            assert (await take_one(client))["id"] == job_id
+        assert [(await client.status(job_id))["status"] for job_id in ids] == ["IN_PROGRESS"] * 4
+
+
 @pytest.mark.parametrize("left", ["$ID", "$RUNPOD_POD_ID"])
 async def test_a_variable_that_was_left_in_a_url_means_the_worker_that_holds_the_job(left):
     async with external() as client:

@@ -122,10 +122,15 @@ class ComingAndGoing(RuleBasedStateMachine):
         self.strangers += 1
 
     @precondition(lambda self: self.known())
-    @rule(pick=PICK, limit=st.integers(1, 2), holds_nothing=st.booleans(), hold_ms=st.just(60_000))
-    def take(self, pick, limit, holds_nothing, hold_ms):
+    @rule(
+        pick=PICK,
+        limit=st.integers(1, 2),
+        in_progress=st.sampled_from([None, False, True]),
+        hold_ms=st.just(60_000),
+    )
+    def take(self, pick, limit, in_progress, hold_ms):
         worker_id = self.known()[pick % len(self.known())]
-        self.ask(worker_id, limit=limit, hold_ms=hold_ms, holds_nothing=holds_nothing)
+        self.ask(worker_id, limit=limit, hold_ms=hold_ms, in_progress=in_progress)
 
     @rule()
     def everyone_without_a_job_asks(self):

@@ -128,9 +128,9 @@ async def test_a_retiring_worker_finishes_what_it_holds_and_is_replaced(stage, w
 async def test_a_worker_that_asks_without_its_result_has_lost_its_job(stage, worker_id):
     job = stage.submit()
     await stage.take(worker_id)
-    assert await stage.take(worker_id, holds_nothing=True) == [job]
+    assert await stage.take(worker_id, in_progress=False) == [job]
     assert job.retries == 1
-    assert await stage.take(worker_id, holds_nothing=True) == []
+    assert await stage.take(worker_id, in_progress=False) == []
     assert (job.status, job.error) == ("FAILED", "job timed out after 1 retries")
     assert stage.workers() == {"idle": 1}
 
@@ -277,7 +277,7 @@ async def test_every_sign_that_a_job_was_stopped_counts(stage, worker_id, sign):
     elif sign == "heartbeat":
         stage.gateway.heartbeat(worker_id, [])
     else:
-        assert await stage.take(worker_id, holds_nothing=True) == []
+        assert await stage.take(worker_id, in_progress=False) == []
     assert stage.workers() == {"idle": 1}
     await stage.clock.advance(3_000)
     assert stage.launcher.killed == []

@@ -115,6 +115,8 @@ class LifeOfJobs(RuleBasedStateMachine):
         self.gateway = Gateway(self.endpoint)
         self.launcher = ManualLauncher()
         self.takes: list[Take] = []
+        #: Workers that have asked for a job while they had another.
+        self.take_beside: set[str] = set()
         self.waits: list[Wait] = []
         self.stop_polls: list[Take] = []
         #: Every (worker, job) that was ever delivered: where results may come from, however late.
@@ -276,16 +278,18 @@ class LifeOfJobs(RuleBasedStateMachine):
         pick=PICK,
         limit=st.integers(1, 3),
         hold_ms=st.sampled_from([None, 5_000]),
-        holds_nothing=st.booleans(),
+        in_progress=st.sampled_from([None, False, True]),
     )
-    def take(self, pick, limit, hold_ms, holds_nothing):
+    def take(self, pick, limit, hold_ms, in_progress):
         worker_id = self.a_worker(pick)
         expected = []
-        if holds_nothing and self.may_take(worker_id):
+        if in_progress and self.may_take(worker_id):
+            self.take_beside.add(worker_id)
+        if in_progress is False and self.may_take(worker_id) and worker_id not in self.take_beside:
             expected = self.losses_of(worker_id, self.ledger.held_by(worker_id))
             for job_id in list(self.ledger.hands[worker_id].told):
                 self.ledger.lets_go(worker_id, job_id, self.clock.now_ms())
-        coroutine = self.gateway.take(worker_id, limit=limit, hold_ms=hold_ms, holds_nothing=holds_nothing)
+        coroutine = self.gateway.take(worker_id, limit=limit, hold_ms=hold_ms, in_progress=in_progress)
         with self.ledger.expecting(*expected):
             self.start(self.takes, Take, worker_id, coroutine)
 
