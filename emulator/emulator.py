@@ -35,7 +35,7 @@ from emulator.history.log_lines import log_event
 from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
-from emulator.ledger.carrying import load_into, state_of_emulator
+from emulator.ledger.carrying import for_emulator, state_of_emulator
 from emulator.ledger.parts import Served
 from emulator.ledger.state_file import StateFile
 from emulator.masking import without
@@ -430,18 +430,19 @@ class Emulator:
     async def load_state(self, state: State, endpoint_id: str | None = None) -> int:
         """Go on from a state: in place of all that there is, or in an endpoint. Returns how many jobs it has.
 
-        :raises StateError: it makes no sense, or an endpoint of it is not there.
+        :raises StateError: it makes no sense, or an endpoint of it is not there; nothing has changed.
         :raises EndpointNotFound: there is none with this id.
         """
         endpoint = None if endpoint_id is None else self.endpoint(endpoint_id)
+        retelling = for_emulator(self._served(), state, endpoint)
         if endpoint is None:
             await self.reset()
         ledger = None if self._state is None else self._state.ledger
         there = set(self._endpoints)
-        count = await load_into(self._served(), ledger, state, endpoint)
+        await retelling.tell(self._served(), ledger)
         for added in self._endpoints.keys() - there:
             await self._staff.open(self._endpoints[added], self._url, self._let_in)
-        return count
+        return len(state.jobs)
 
     def _served(self) -> Served:
         return Served(

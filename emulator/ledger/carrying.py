@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emulator.core.endpoint import Endpoint
-    from emulator.ledger.ledger import Ledger
     from emulator.ledger.parts import Served
 
 _FROZEN = "frozen"
@@ -111,18 +110,19 @@ def state_of_emulator(served: Served, endpoint_id: str | None = None) -> State:
     return state
 
 
-async def load_into(served: Served, ledger: Ledger | None, state: State, endpoint: Endpoint | None) -> int:
-    """Have an emulator that runs go on from a state, be it in one endpoint alone; returns how many jobs
-    there were. Clocks stay as they are: what had a minute left has a minute left.
+def for_emulator(served: Served, state: State, endpoint: Endpoint | None) -> Retelling:
+    """What an emulator that runs, or one endpoint of it alone, can go on from. Nothing is changed yet. Clocks
+    stay as they are: what had a minute left has a minute left.
 
     :raises StateError: the state makes no sense, or is of several endpoints and one is needed.
     """
     if endpoint is not None:
         state = state.of_endpoint(endpoint.id)
     state = state.at((served.clock if endpoint is None else endpoint.clock).now_ms())
-    known = {job.id for each in served.endpoints.values() for job in each.newest_jobs()}
-    if twice := next((request.job_id for request, _ in state.jobs if request.job_id in known), None):
-        raise StateError(f"job {twice} is there already")
+    if endpoint is not None:
+        known = {job.id for each in served.endpoints.values() for job in each.newest_jobs()}
+        if twice := next((request.job_id for request, _ in state.jobs if request.job_id in known), None):
+            raise StateError(f"job {twice} is there already")
     retelling = Retelling(state.jobs, state.chunks, state.deliveries, state.parts, is_new=True)
-    await retelling.tell(served, ledger)
-    return len(state.jobs)
+    retelling.check(served)
+    return retelling

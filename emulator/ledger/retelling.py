@@ -77,8 +77,6 @@ class Retelling:
 
         :raises StateError: what was written down makes no sense.
         """
-        if self._is_new:
-            self._check_endpoints(served)
         try:
             await self._tell_parts(served)
             orphans = self._tell_jobs(served, ledger)
@@ -107,10 +105,10 @@ class Retelling:
             for endpoint in served.endpoints.values():
                 endpoint.life.go_on()
 
-    def _check_endpoints(self, served: Served) -> None:
-        """See that its endpoints are there, or come with it.
+    def check(self, served: Served) -> None:
+        """See that an emulator could go on from it, before anything is given up for it.
 
-        :raises StateError: one does not.
+        :raises StateError: an endpoint of it is not there, nor comes with it; or it makes no sense.
         """
         for endpoint_id in self._kept:
             if endpoint_id not in served.endpoints and (ENDPOINT, endpoint_id) not in self._parts:
@@ -118,6 +116,13 @@ class Retelling:
                 raise StateError(
                     f"the state has jobs of endpoint {endpoint_id!r}, which is not served: there is {there}"
                 )
+        try:
+            for (kind, _), part in self._parts.items():
+                _read_part(kind, json.loads(part.value))
+            for record in self._deliveries:
+                _attempts_of(record)
+        except (AttributeError, KeyError, TypeError, ValueError, EmulatorError) as error:
+            raise StateError(f"the state makes no sense: {type(error).__name__}: {error}") from error
 
     async def _tell_parts(self, served: Served) -> None:
         if (part := self._parts.get((CLOCK, ""))) is not None:
@@ -147,8 +152,7 @@ class Retelling:
             if not kept and part is None:
                 continue
             counts: dict[str, Any] = {"ended": {}, "retried": 0} if part is None else json.loads(part.value)
-            ended = {JobStatus(status): count for status, count in counts["ended"].items()}
-            orphans += [(endpoint, job) for job in endpoint.resume(kept, ended, counts["retried"])]
+            orphans += [(endpoint, job) for job in endpoint.resume(kept, *_counts_in(counts))]
             if ledger is not None:
                 for job in (each.job for each in kept):
                     if self._is_new:
@@ -189,6 +193,29 @@ async def _add_endpoint(served: Served, endpoint_id: str, fields: dict[str, Any]
         log.warning("state: endpoint %r is not served, its jobs stay in the file: %s", endpoint_id, error)
 
 
+def _read_part(kind: str, value: Any) -> None:
+    """Fail as telling it would."""
+    if kind == ENDPOINT:
+        _config_of(value["settings"])
+    elif kind == FAULTS:
+        for fields in value:
+            fault_of(fields)
+    elif kind == STUBS:
+        for fields in value:
+            stub_of(fields)
+    elif kind == COUNTS:
+        _counts_in(value)
+
+
+def _counts_in(value: Mapping[str, Any]) -> tuple[dict[JobStatus, int], int]:
+    """How many jobs have ended in each state, and how often one was retried."""
+    return {JobStatus(status): int(count) for status, count in value["ended"].items()}, int(value["retried"])
+
+
+def _attempts_of(record: DeliveryRecord) -> list[Attempt]:
+    return [Attempt(*attempt) for attempt in json.loads(record.attempts)]
+
+
 def _delivery(endpoint: Endpoint, record: DeliveryRecord) -> Delivery:
     return Delivery(
         record.number,
@@ -196,7 +223,7 @@ def _delivery(endpoint: Endpoint, record: DeliveryRecord) -> Delivery:
         record.job_id,
         record.url,
         record.body,
-        [Attempt(*attempt) for attempt in json.loads(record.attempts)],
+        _attempts_of(record),
         next_attempt=record.next_attempt,
         due_ms=record.due_ms,
     )

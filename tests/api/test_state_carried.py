@@ -134,14 +134,21 @@ async def test_what_was_loaded_is_in_the_file(tmp_path):
         ('{"kind": "job", "endpoint": "ep", "request": {"input": 1}, "place": 1e9}', "place must be a whole"),
         ('{"kind": "state", "format": 9, "now_ms": 0}', "a later runpod-emulator"),
         ('{"kind": "counts", "name": "ep", "value": 5}', "the state makes no sense"),
+        ('{"kind": "faults", "name": "", "value": [{"no": "fault"}]}', "the state makes no sense"),
+        ('{"kind": "stubs", "name": "ep", "value": [{}]}', "the state makes no sense"),
+        (
+            '{"kind": "endpoint", "name": "e", "value": {"settings": {"no": 1}, "clock": null}}',
+            "the state makes no sense",
+        ),
     ],
 )
-async def test_what_is_no_state_is_refused(lines, reason):
+async def test_what_is_no_state_is_refused_and_forgets_nothing(lines, reason):
     async with emulated(worker_kind="external") as client:
+        job_id = await client.run()
         answer = await client.http.post("/_emulator/state/load", content=lines)
         assert answer.status_code == 400
         assert reason in answer.json()["error"]["message"]
-        assert (await client.get("/health")).status_code == 200
+        assert (await client.status(job_id))["status"] == "IN_QUEUE"
 
 
 async def test_a_state_says_what_workers_run_only_where_that_is_allowed():
