@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -61,36 +60,11 @@ def test_nothing_is_left_of_an_emulator_that_is_killed(folder):
     until(lambda: not rays())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (
-            ["--ray-address", "127.0.0.1:9"],
-            "the Ray cluster at 127.0.0.1:9 cannot be used (is it up, is this",
-        ),
-        (["--ray-address", "ray://127.0.0.1:9"], "nobody answers there"),
-        (["--ray-address", "auto"], "the Ray cluster at auto cannot be used"),
-        (["--num-gpus", "1.5"], "--num-gpus is 1.5: above 1 it must be a whole number"),
-        (["--resource", "license"], "--resource is 'license': it must be NAME=AMOUNT"),
-        (["--resource", "GPU=1"], "resources: GPU is no custom resource: say it by num_gpus"),
-        (["--python", "python3"], "python is of processes on this machine: on a cluster workers run with"),
-        (["--worker-kind", "process", "--num-cpus", "2"], "what was said of a cluster is of no use"),
-    ],
-)
-def test_what_cannot_be_is_refused_at_the_start(folder, arguments, sentence):
-    options = ["--port", "0", "--worker-kind", "ray", *arguments]
+def test_a_cluster_that_is_not_there_is_told_of(folder):
+    options = ["--port", "0", "--worker-kind", "ray", "--ray-address", "auto"]
     done = run(folder, "serve", "handler.py:handler", *options, RAY_TMPDIR=str(folder))
     assert done.returncode == 2
-    assert sentence in done.stderr.replace("\n", " ")
-
-
-def test_where_ray_is_not_installed_the_extra_is_named(folder):
-    (without := folder / "without" / "ray").mkdir(parents=True)
-    (without / "__init__.py").write_text("raise ImportError('there is none')\n")
-    paths = os.pathsep.join((str(without.parent), os.environ.get("PYTHONPATH", "")))
-    done = run(folder, "serve", "handler.py:handler", "--port", "0", "--worker-kind", "ray", PYTHONPATH=paths)
-    assert done.returncode == 2
-    assert "needs the extra ray: python -m pip install 'runpod-emulator[ray]'" in done.stderr
+    assert "the Ray cluster at auto cannot be used (is it up" in " ".join(done.stderr.split())
 
 
 def test_the_program_that_speaks_to_ray_may_die(folder):
