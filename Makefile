@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 NODE = tests/conformance examples/vitest console
 NODE_MODULES = $(NODE:=/node_modules/.package-lock.json)
 
-.PHONY: help run test test-docker test-long test-lowest test-repeat mutants lint console bench conformance soak clean
+.PHONY: help run test test-docker test-ray test-long test-lowest test-repeat mutants lint console bench conformance soak clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lo
 
 test-docker: .venv/installed-dev ## build and run the images, and workers in containers, by a Docker engine, which is installed if there is none
 	@tests/engine/run.sh $(ARGS)
+
+test-ray: .venv/installed-ray ## run the tests of workers on Ray clusters, which are made on this machine one after the other
+	$(BIN)/python -m pytest tests/ray $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/console/install_browser.sh
@@ -104,6 +107,10 @@ clean: ## remove all that was made here, the installed packages too
 
 .venv/installed-bench: pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev,bench]'
+	@touch $@
+
+.venv/installed-ray: pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev,ray]'
 	@touch $@
 
 .venv/installed-mutants: pyproject.toml | .venv/bin/python

@@ -62,13 +62,13 @@ if TYPE_CHECKING:
     from emulator.ledger.json_lines import State
     from emulator.serving.tls import ServedTLS
     from emulator.serving.workers_door import WorkersDoor
-    from emulator.workers.containers.reach import Reach
     from emulator.workers.project import Project
+    from emulator.workers.reach import Reach
 
 #: The endpoint that is there when none is asked for.
 DEFAULT_ENDPOINT_ID = "local"
 #: The kinds whose workers reach the emulator over HTTP, and are started here.
-_SERVED = (WorkerKind.PROCESS, WorkerKind.DOCKER)
+_SERVED = (WorkerKind.PROCESS, WorkerKind.DOCKER, WorkerKind.RAY)
 #: Real seconds that a webhook call in flight, and answers that are being written, get at the end.
 _WEBHOOK_PATIENCE_S = 2.0
 _ANSWER_PATIENCE_S = 2.0
@@ -105,6 +105,8 @@ class Emulator:
     :param allow_origins: of web pages that may call the endpoints, e.g. `https://app.localhost:3000`.
     :param worker_address: where workers that are not on this machine's loopback reach it, as `HOST` or
         `HOST:PORT`; None is found out.
+    :param ray_address: of the Ray cluster that workers of kind `ray` are placed on: `auto`,
+        `ray://HOST:PORT` or `HOST:PORT`; None makes one on this machine.
     :param code_over_http: whether whoever may use the control API may say what workers run.
     :param code_token: whoever sends it may say so in any case; made up when not given.
     :raises ConfigError: an endpoint id, a number or `state_sync` is none.
@@ -127,6 +129,7 @@ class Emulator:
         allow_hosts: Collection[str] = (),
         allow_origins: Collection[str] = (),
         worker_address: str | None = None,
+        ray_address: str | None = None,
         code_over_http: bool = False,
         code_token: str | None = None,
     ) -> None:
@@ -170,7 +173,7 @@ class Emulator:
         self._state = None if state is None else StateFile(Path(state), state_sync)
         self._given = frozenset(self._endpoints)
         self._queue_watch = QueueWatch(self._endpoints)
-        self._staff = Staff(self._access.any_key, self.worker_secrets)
+        self._staff = Staff(self._access.any_key, lambda: self.worker_key, self.worker_secrets, ray_address)
         self._logs = WorkerLogs(self.clock, self._feed)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
@@ -263,7 +266,7 @@ class Emulator:
         return await self._staff.reload_image(self.endpoint(endpoint_id))
 
     def worker_url(self, endpoint_id: str) -> str | None:
-        """Where the containers of an endpoint's workers reach the emulator; None when they are none.
+        """Where an endpoint's workers reach the emulator that are not on its loopback; None when they are.
 
         :raises EndpointNotFound: there is no such endpoint.
         """
@@ -344,7 +347,7 @@ class Emulator:
                 await self._staff.prepare(endpoint, self._scenarios[endpoint].stubs)
             if self._state is not None:
                 await self._state.open(self._served())
-            for endpoint in self._of_kind(WorkerKind.DOCKER):
+            for endpoint in self._of_kind(WorkerKind.DOCKER, WorkerKind.RAY):
                 await self._staff.fetch(endpoint)
         except BaseException:
             # Those that did load have threads.

@@ -97,7 +97,7 @@ def as_options(message: str) -> str:
             message = re.sub(rf"({option} is .*?) (\d+)$", rf"\1 \2{unit}", message)
     # Words that also mean what they mean.
     return re.sub(
-        r"^(worker_address|shm_size|platform|network|memory|cpus|image) is ",
+        r"^(worker_address|num_cpus|num_gpus|shm_size|platform|network|memory|cpus|image) is ",
         lambda named: f"--{named[1].replace('_', '-')} is ",
         re.sub("^volumes: ", "--volume: ", message),
     )
@@ -153,6 +153,27 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
+def _amounts(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError("it must be a table of amounts")
+    return {name: float(amount) for name, amount in value.items()}
+
+
+def resources_of(given: Iterable[str]) -> dict[str, float]:
+    """The custom resources that `NAME=AMOUNT` say.
+
+    :raises ConfigError: one says none.
+    """
+    resources: dict[str, float] = {}
+    for text in given:
+        name, _, amount = text.partition("=")
+        try:
+            resources[name] = float(amount)
+        except ValueError:
+            raise ConfigError(f"--resource is {text!r}: it must be NAME=AMOUNT") from None
+    return resources
+
+
 def _variables(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or any(isinstance(item, dict | list) for item in value.values()):
         raise ValueError("it must be a table of variables")
@@ -194,6 +215,12 @@ _CONTAINER_KEYS: dict[str, tuple[str, Any]] = {
     "user": ("user", str),
     "network": ("network", str),
 }
+#: Those that say what workers take of a cluster's nodes.
+_PLACEMENT_KEYS: dict[str, tuple[str, Any]] = {
+    "num-cpus": ("num_cpus", float),
+    "num-gpus": ("num_gpus", float),
+    "resources": ("resources", _amounts),
+}
 
 
 def _with_handler(base: EndpointConfig, handler: str) -> EndpointConfig:
@@ -209,14 +236,16 @@ def _with_table(base: EndpointConfig, endpoint_id: str, table: object, folder: P
         raise ConfigError(f"{place} must be a table of settings")
     fields: dict[str, Any] = {}
     of_container: dict[str, Any] = {}
-    known = {**_ENDPOINT_KEYS, **_CONTAINER_KEYS}
+    of_placement: dict[str, Any] = {}
+    known = {**_ENDPOINT_KEYS, **_CONTAINER_KEYS, **_PLACEMENT_KEYS}
     for key, value in table.items():
         name = key.replace("_", "-")
         if name not in known:
             raise ConfigError(f"{place} has an unknown key {key!r}{_did_you_mean(name, known)}")
         field, read = known[name]
         try:
-            (of_container if name in _CONTAINER_KEYS else fields)[field] = read(value)
+            kept = of_container if name in _CONTAINER_KEYS else fields
+            (of_placement if name in _PLACEMENT_KEYS else kept)[field] = read(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{place} {key} is {value!r}: {error}") from error
     if "image" in fields:
@@ -231,6 +260,13 @@ def _with_table(base: EndpointConfig, endpoint_id: str, table: object, folder: P
             raise ConfigError(f"{place} {next(iter(of_container))} is of containers: name their image")
         volumes = [_beside(folder, each) for each in of_container.get("volumes", base.container.volumes)]
         fields["container"] = replace(base.container, **{**of_container, "volumes": tuple(volumes)})
+    if of_placement:
+        if fields.get("worker_kind", base.worker_kind) != WorkerKind.RAY:
+            raise ConfigError(
+                f"{place} {next(iter(of_placement)).replace('_', '-')} is of workers on a cluster: its"
+                " worker-kind must be ray"
+            )
+        fields["placement"] = replace(base.placement, **of_placement)
     if fields.get("handler") is not None:
         fields.setdefault("command", ())
         if fields.get("workdir", base.workdir) is None:

@@ -25,6 +25,7 @@ from emulator.clock.clock import clock_of
 from emulator.core.config import EndpointConfig, WorkerKind, words_of
 from emulator.core.container import ContainerSettings
 from emulator.core.durations import duration_ms
+from emulator.core.placement import Placement
 from emulator.core.request import MissingInput
 from emulator.core.scaling import ScalerType
 from emulator.emulator import Emulator
@@ -42,6 +43,7 @@ from emulator.settings import (
     given_keys,
     interpreter,
     read_config_file,
+    resources_of,
     unknown_variables,
     work_in,
     worker_env,
@@ -60,6 +62,7 @@ StateSync = Literal["full", "normal", "off"]
 _GROUPS = {
     "Handler and workers": "worker-kind command module workdir python reload system-checks",
     "Containers": "image gpus memory cpus volume shm-size platform user network worker-address",
+    "Cluster": "ray-address num-cpus num-gpus resource",
     "Endpoint settings": "endpoint workers-min workers-max idle-timeout execution-timeout scaler-type"
     " scaler-value cold-start flashboot",
     "Who may call": "host port tls tls-port api-key no-auth allow-host allow-origin insecure"
@@ -87,6 +90,10 @@ _VALUES = {
     "user": "USER",
     "network": "NETWORK",
     "worker-address": "HOST[:PORT]",
+    "ray-address": "ADDRESS",
+    "num-cpus": "N",
+    "num-gpus": "N",
+    "resource": "NAME=AMOUNT",
     "workers-min": "N",
     "workers-max": "N",
     "idle-timeout": "DURATION",
@@ -172,8 +179,8 @@ def serve(
         WorkerKind,
         _option(
             "--worker-kind",
-            "Who runs the handler: process, inline (the emulator itself), docker (an image's containers), or"
-            " external (workers from elsewhere).",
+            "Who runs the handler: process, inline (the emulator itself), docker (an image's containers), ray"
+            " (processes on a Ray cluster), or external (workers from elsewhere).",
         ),
     ] = WorkerKind.PROCESS,
     command: Annotated[
@@ -219,9 +226,27 @@ def serve(
         str | None,
         _option(
             "--worker-address",
-            "Where containers reach the emulator, if it cannot be found out; a door for workers alone opens"
-            " there.",
+            "Where containers, or a cluster's nodes, reach the emulator, if it cannot be found out; a door"
+            " for workers alone opens there.",
         ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        _option(
+            "--ray-address",
+            "The Ray cluster of worker kind ray: auto, ray://HOST:PORT, HOST:PORT (default: one on this"
+            " machine).",
+        ),
+    ] = None,
+    num_cpus: Annotated[
+        float, _option("--num-cpus", "The CPUs that each worker takes of a node.")
+    ] = _DEFAULTS.placement.num_cpus,
+    num_gpus: Annotated[
+        float, _option("--num-gpus", "The GPUs that each worker takes of a node.")
+    ] = _DEFAULTS.placement.num_gpus,
+    resource: Annotated[
+        list[str] | None,
+        _option("--resource", "A custom resource that each worker takes of a node; may be repeated."),
     ] = None,
     reload: Annotated[
         bool | None,
@@ -371,6 +396,7 @@ def serve(
                 user=user,
                 network=network,
             ),
+            placement=Placement(num_cpus=num_cpus, num_gpus=num_gpus, resources=resources_of(resource or ())),
             worker_kind=worker_kind,
             command=() if command is None else words_of(command),
             python=interpreter(python) if python else None,
@@ -392,6 +418,7 @@ def serve(
         endpoints = endpoints_of(handler, endpoint or (), defaults, file.endpoints, folder)
         if defaults.container != ContainerSettings() and not any(each.image for each in endpoints.values()):
             raise ConfigError("what was said of containers is of no use: there is no image (--image)")
+        _check_cluster(ray_address, defaults, endpoints)
         if nearness["handler"] == _COMMAND_LINE and before:
             _check_used(str(handler), endpoint or (), endpoints)
         state = None if state is None else state.absolute()
@@ -406,6 +433,7 @@ def serve(
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
             worker_address=worker_address,
+            ray_address=ray_address or None,
             code_over_http=allow_code_over_http,
             code_token=os.environ.get(CODE_TOKEN_VARIABLE),
             auth=not no_auth,
@@ -447,6 +475,19 @@ def _check_used(handler: str, specs: Sequence[str], endpoints: Mapping[str, Endp
             f"{handler} is the handler of no endpoint: each --endpoint has its own; leave it out, or name"
             " an endpoint for it (--endpoint ID)"
         )
+
+
+def _check_cluster(
+    ray_address: str | None, defaults: EndpointConfig, endpoints: Mapping[str, EndpointConfig]
+) -> None:
+    """See to it that what was said of a cluster is of some endpoint.
+
+    :raises ConfigError: none has its workers there.
+    """
+    if any(config.worker_kind is WorkerKind.RAY for config in endpoints.values()):
+        return
+    if ray_address or defaults.placement != Placement():
+        raise ConfigError("what was said of a cluster is of no use: say --worker-kind ray")
 
 
 #: How near a setting is to the user: a nearer one takes the place of another that says the same.

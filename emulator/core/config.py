@@ -12,6 +12,7 @@ from typing import Any
 
 from emulator.core.bounds import RESULT_MIB_MAX, TIME_MAX_MS, WORKERS_MAX, shown_number
 from emulator.core.container import ContainerSettings
+from emulator.core.placement import Placement
 from emulator.core.policy import (
     EXECUTION_TIMEOUT_MAX_MS,
     EXECUTION_TIMEOUT_MIN_MS,
@@ -51,8 +52,14 @@ class WorkerKind(StrEnum):
     """A process per worker, as in production: the user's script with the real SDK, or a bare function."""
     DOCKER = "docker"
     """A container per worker, of an image: what is deployed in production."""
+    RAY = "ray"
+    """A process per worker, as `process`, each an actor on a Ray cluster."""
     EXTERNAL = "external"
     """Only workers that come by themselves: containers, other machines."""
+
+
+#: The kinds whose workers run a command in place of a handler.
+_OF_COMMANDS = (WorkerKind.PROCESS, WorkerKind.DOCKER, WorkerKind.RAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,8 @@ class EndpointConfig:
     image: str | None = None
     #: How such containers are made.
     container: ContainerSettings = field(default_factory=ContainerSettings)
+    #: What workers take of the nodes of a cluster; of worker_kind `ray`.
+    placement: Placement = field(default_factory=Placement)
     #: Who runs it; with an image it is `docker`.
     worker_kind: WorkerKind = WorkerKind.INLINE
     #: Workers that are kept up without any job.
@@ -127,11 +136,16 @@ class EndpointConfig:
             )
         if self.image is not None and self.worker_kind is WorkerKind.INLINE:
             object.__setattr__(self, "worker_kind", WorkerKind.DOCKER)
-        if self.command and self.worker_kind not in (WorkerKind.PROCESS, WorkerKind.DOCKER):
+        if self.command and self.worker_kind not in _OF_COMMANDS:
             raise ConfigError(
                 f"a command runs in processes: worker_kind is {str(self.worker_kind)!r}, it must be 'process'"
             )
         self._check_image()
+        if self.worker_kind is WorkerKind.RAY and self.python is not None:
+            raise ConfigError(
+                "python is of processes on this machine: on a cluster workers run with the interpreter of the"
+                " Ray of their node"
+            )
         self._check_texts()
         for name, (lowest, highest) in _BOUNDS.items():
             # Neither is NaN between them.
@@ -242,5 +256,5 @@ def _worker_kind(value: str) -> WorkerKind:
         return WorkerKind(value)
     except ValueError:
         raise ConfigError(
-            f"worker_kind is {value!r}: it must be inline, process, docker or external"
+            f"worker_kind is {value!r}: it must be inline, process, docker, ray or external"
         ) from None

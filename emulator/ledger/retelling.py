@@ -11,6 +11,7 @@ from emulator.core.config import EndpointConfig
 from emulator.core.container import ContainerSettings
 from emulator.core.gateway import Gateway
 from emulator.core.job import JobStatus
+from emulator.core.placement import Placement
 from emulator.errors import EmulatorError, StateError
 from emulator.ledger.parts import CLOCK, ENDPOINT, FAULTS, STOP, STUBS, fault_of, set_clock, stub_of
 from emulator.ledger.records import COUNTS, JobsFromRecords
@@ -233,4 +234,5 @@ def _config_of(settings: Mapping[str, Any]) -> EndpointConfig:
     """An endpoint's settings, of which a file has the plain values."""
     container = settings.get("container", {})
     made = ContainerSettings(**{**container, "volumes": tuple(container.get("volumes", ()))})
-    return EndpointConfig(**{**settings, "container": made})
+    placement = Placement(**settings.get("placement", {}))
+    return EndpointConfig(**{**settings, "container": made, "placement": placement})

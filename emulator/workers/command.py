@@ -120,7 +120,8 @@ def with_module_as_command(config: EndpointConfig) -> EndpointConfig:
     :raises HandlerError: there is no such folder.
     """
     name = config.handler
-    if config.worker_kind is not WorkerKind.PROCESS or not isinstance(name, str) or name.endswith(".py"):
+    of_processes = config.worker_kind in (WorkerKind.PROCESS, WorkerKind.RAY)
+    if not of_processes or not isinstance(name, str) or name.endswith(".py"):
         return config
     if not is_worker_module(name, working_folder(config)):
         return config

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from emulator.workers.own_state import own_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 #: Production's limit for a worker's start, in s, and the variable that moves it.
 _INIT_TIMEOUT_S = 420.0
@@ -79,18 +79,33 @@ class WorkerEnvironment:
 
     def variables(self, worker_id: str) -> dict[str, str]:
         """All of a worker's variables. The emulator's own settings are none of its business."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
-        variables = {
-            # The SDK's default is DEBUG, a dozen lines a job.
-            "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
-            **inherited,
-            "PATH": self.path,
-            "PWD": str(self.folder),
-            "NO_PROXY": ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1,localhost,::1"))),
-            **self.wire.of(worker_id),
-            **self.wire.extra,
-        }
-        return {**variables, **own_state(self.state_folder(worker_id), variables.get("PYTHONPATH"))}
+        return process_variables(
+            self.wire.of(worker_id),
+            self.wire.extra,
+            path=self.path,
+            folder=self.folder,
+            state_folder=self.state_folder(worker_id),
+        )
+
+
+def process_variables(
+    wire: Mapping[str, str], extra: Mapping[str, str], *, path: str, folder: Path, state_folder: Path | None
+) -> dict[str, str]:
+    """All variables of a worker's process on this machine: this process's own, those by which it is a worker,
+    and the user's, which beat the others.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EMULATOR_")}
+    variables = {
+        # The SDK's default is DEBUG, a dozen lines a job.
+        "RUNPOD_LOG_LEVEL": inherited.get("RUNPOD_DEBUG_LEVEL", "INFO"),
+        **inherited,
+        "PATH": path,
+        "PWD": str(folder),
+        "NO_PROXY": ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1,localhost,::1"))),
+        **wire,
+        **extra,
+    }
+    return {**variables, **own_state(state_folder, variables.get("PYTHONPATH"))}
 
 
 _WITHOUT_CHECKS = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true", "RUNPOD_SKIP_GPU_CHECK": "true"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.gateway import Gateway
+from emulator.workers.cluster.launcher import ClusterLauncher
 from emulator.workers.command import WorkerCommand
 from emulator.workers.containers.launcher import ContainerLauncher
 from emulator.workers.environment import WireVariables, WorkerEnvironment
@@ -19,7 +20,7 @@ from emulator.workers.inline import InlineLauncher
 from emulator.workers.loading import forget_project, load_handler, looks_async, parts_of
 from emulator.workers.mock_worker import mock_worker
 from emulator.workers.off_loop import loaded_in_time, off_loop
-from emulator.workers.preflight import check_command, check_syntax
+from emulator.workers.preflight import check_command, check_files, check_syntax
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.project import project_of, working_folder
 from emulator.workers.workplaces import Workplaces
@@ -28,16 +29,19 @@ if TYPE_CHECKING:
     from emulator.clock.clock import Clock
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
+    from emulator.workers.cluster.cluster import Cluster
     from emulator.workers.containers.engine import Engine, Image
     from emulator.workers.guard import Guard
     from emulator.workers.worker_secrets import WorkerSecrets
 
-Launcher: TypeAlias = InlineLauncher | ProcessLauncher | ContainerLauncher
+Launcher: TypeAlias = InlineLauncher | ProcessLauncher | ContainerLauncher | ClusterLauncher
+#: The kinds whose workers are processes, here or elsewhere.
+_OF_PROCESSES = (WorkerKind.PROCESS, WorkerKind.RAY)
 
 
 def worker_kind(config: EndpointConfig) -> WorkerKind:
     """Who really runs an endpoint's jobs: the built-in mock worker needs no process of its own."""
-    if config.handler is None and not config.command and config.worker_kind is WorkerKind.PROCESS:
+    if config.handler is None and not config.command and config.worker_kind in _OF_PROCESSES:
         return WorkerKind.INLINE
     return config.worker_kind
 
@@ -110,6 +114,13 @@ def container_launcher(
     return ContainerLauncher(engine, image, endpoint.config, wire, Gateway(endpoint), endpoint.clock)
 
 
+def cluster_launcher(
+    endpoint: Endpoint, cluster: Cluster, command: WorkerCommand, wire: WireVariables
+) -> ClusterLauncher:
+    """A launcher of workers on a cluster, which reach the emulator by the variables in `wire`."""
+    return ClusterLauncher(cluster, command, endpoint.config, wire, Gateway(endpoint), endpoint.clock)
+
+
 def wire_variables(
     endpoint: Endpoint, url: str, api_key: str, worker_secrets: WorkerSecrets
 ) -> WireVariables:
@@ -143,10 +154,10 @@ async def take_up_changes(launcher: Launcher, config: EndpointConfig) -> None:
     :raises HandlerError: it cannot be run. Inline workers go on running what was loaded; a process that is
         started would fail.
     """
-    if isinstance(launcher, ProcessLauncher):
+    if isinstance(launcher, ProcessLauncher | ClusterLauncher):
         command = launcher.command
         await off_loop(command.name, partial(_check_imported, command))
-        await check_command(command)
+        await (check_command if isinstance(launcher, ProcessLauncher) else check_files)(command)
         return
     project = project_of(config)
     if project is not None and isinstance(launcher, InlineLauncher):

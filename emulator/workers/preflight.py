@@ -39,6 +39,16 @@ async def check_command(command: WorkerCommand) -> None:
         await _need(command, package)
 
 
+async def check_files(command: WorkerCommand) -> None:
+    """Refuse what can be seen in the files to keep workers from starting that run on other machines: what
+    there is beside, only those know.
+
+    :raises HandlerError: the handler's file is not Python, has no such function, or never starts a worker.
+    """
+    if command.kind != "command":
+        await off_loop(command.name, partial(_needed_package, command))
+
+
 def _needed_package(command: WorkerCommand) -> str:
     """The package that the workers' interpreter is to be asked for; empty when it need not be asked.
 

@@ -18,7 +18,8 @@ from emulator.workers.worker_output import WorkerOutput
 from emulator.workers.worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from emulator.clock.clock import Clock
     from emulator.core.events import WorkerLine
@@ -237,14 +238,7 @@ class ProcessLauncher:
         )
         await worker.exited.wait()
         watch.stop()
-        end_group(process_id)
-        end_descent(worker.descent)
-        # What has left the group may hold the pipes open; and it must be gone before a worker with the
-        # same id is started.
-        await asyncio.to_thread(end_strays, worker.id)
-        self._guard.forget(worker.id, process_id)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(worker.silent.wait(), _LAST_OUTPUT_S)
+        await clear_away(worker, process_id, self._guard)
         if self._processes.get(worker.id) is worker:
             del self._processes[worker.id]
             self._gateway.crashed(worker.id, self._reason(worker))
@@ -254,33 +248,19 @@ class ProcessLauncher:
 
     async def _start_process(self, worker: WorkerProcess) -> int | None:
         """Start the process; its number, or None when it cannot be started."""
-        self._guard.expect(worker.id)
-        # The pipes and the new process must not be lost to a cancellation half-way.
-        starting = asyncio.ensure_future(
-            asyncio.get_running_loop().subprocess_exec(
-                lambda: worker,
-                *self.command.arguments,
-                cwd=self.command.folder,
-                env=self._environment.variables(worker.id),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-        )
         try:
-            transport, _ = await _see_through(starting)
+            return await start_process(
+                worker,
+                self._guard,
+                self.command.arguments,
+                self.command.folder,
+                self._environment.variables(worker.id),
+            )
         except (OSError, ValueError) as error:
-            self._guard.forget(worker.id, NOT_KNOWN)
             if self._processes.get(worker.id) is worker:
                 del self._processes[worker.id]
                 self._gateway.crashed(worker.id, self._why_not_started(error))
             return None
-        worker.transport, process_id = transport, transport.get_pid()
-        self._guard.watch(worker.id, process_id)
-        if worker.ending:
-            worker.kill()
-        return process_id
 
     def _why_not_started(self, error: Exception) -> str:
         if not self.command.folder.is_dir():
@@ -295,6 +275,55 @@ class ProcessLauncher:
         if self._gateway.is_up(worker.id):
             return ending(code) + quoted(worker.last_lines) + port_hint(worker.last_lines)
         return start_failure(self.command, code, worker.last_lines)
+
+
+async def start_process(
+    worker: WorkerProcess,
+    guard: Guard,
+    arguments: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+) -> int:
+    """Start a worker's process, seen to by a guard; returns its number.
+
+    :raises OSError: it cannot be started; so does ValueError say.
+    """
+    guard.expect(worker.id)
+    # The pipes and the new process must not be lost to a cancellation half-way.
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: worker,
+            *arguments,
+            cwd=folder,
+            env=variables,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    )
+    try:
+        transport, _ = await _see_through(starting)
+    except (OSError, ValueError):
+        guard.forget(worker.id, NOT_KNOWN)
+        raise
+    worker.transport, process_id = transport, transport.get_pid()
+    guard.watch(worker.id, process_id)
+    if worker.ending:
+        worker.kill()
+    return process_id
+
+
+async def clear_away(worker: WorkerProcess, process_id: int, guard: Guard) -> None:
+    """A worker's process has ended: end all that it has started, and read the last of what it wrote."""
+    end_group(process_id)
+    end_descent(worker.descent)
+    # What has left the group may hold the pipes open; and it must be gone before a worker with the
+    # same id is started.
+    await asyncio.to_thread(end_strays, worker.id)
+    guard.forget(worker.id, process_id)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(worker.silent.wait(), _LAST_OUTPUT_S)
 
 
 async def _see_through(starting: asyncio.Future[_T]) -> _T:

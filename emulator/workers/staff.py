@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from emulator.core.config import WorkerKind
 from emulator.errors import EmulatorError
+from emulator.workers.cluster.cluster import Cluster
+from emulator.workers.cluster.launcher import ClusterLauncher
 from emulator.workers.command import WorkerCommand
 from emulator.workers.containers.engine import Engine
 from emulator.workers.containers.labels import prune
@@ -18,6 +20,7 @@ from emulator.workers.containers.spec import check_folders
 from emulator.workers.guard import Guard
 from emulator.workers.handler import HandlerError
 from emulator.workers.launchers import (
+    cluster_launcher,
     container_launcher,
     inline_launcher,
     process_launcher,
@@ -25,7 +28,7 @@ from emulator.workers.launchers import (
     wire_variables,
     worker_kind,
 )
-from emulator.workers.preflight import check_command
+from emulator.workers.preflight import check_command, check_files
 from emulator.workers.process import ProcessLauncher
 from emulator.workers.start_failure import headline
 
@@ -36,9 +39,9 @@ if TYPE_CHECKING:
     from emulator.core.endpoint import Endpoint
     from emulator.scenario.stubs import Stubs
     from emulator.workers.containers.engine import Image
-    from emulator.workers.containers.reach import Reach
     from emulator.workers.environment import WireVariables
     from emulator.workers.launchers import Launcher
+    from emulator.workers.reach import Reach
     from emulator.workers.worker_secrets import WorkerSecrets
 
     #: Opens a door for workers, where the given function says unless a place was set; returns its URL.
@@ -55,13 +58,22 @@ _PROCESS_PATIENCE_S = 0.5
 class Staff:
     """The launchers of an emulator's endpoints; those of processes are there while it is served."""
 
-    def __init__(self, api_key: str, worker_secrets: WorkerSecrets) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        worker_key: Callable[[], str],
+        worker_secrets: WorkerSecrets,
+        ray_address: str | None,
+    ) -> None:
         self._api_key = api_key
+        #: What opens nothing but the way of workers: other machines get no other.
+        self._worker_key = worker_key
         self._worker_secrets = worker_secrets
         self._launchers: dict[Endpoint, Launcher] = {}
         self._commands: dict[Endpoint, WorkerCommand] = {}
         self._images: dict[Endpoint, Image] = {}
         self._engine = Engine()
+        self._cluster = Cluster(ray_address)
         self._guard = Guard()
         self._is_closed = False
 
@@ -82,13 +94,21 @@ class Staff:
                 command = WorkerCommand.of(endpoint.config)
                 await check_command(command)
                 self._commands[endpoint] = command
+            case WorkerKind.RAY:
+                command = WorkerCommand.of(endpoint.config)
+                await check_files(command)
+                self._commands[endpoint] = command
 
     async def fetch(self, endpoint: Endpoint) -> None:
-        """Have the image there that an endpoint's workers are containers of; it is pulled if need be.
+        """Have there what an endpoint's workers run in: the image that they are containers of, which is
+        pulled if need be, or the cluster that they are placed on.
 
-        :raises EngineError: it cannot be had, or there is no engine.
+        :raises EngineError: the image cannot be had, or there is no engine.
+        :raises ClusterError: the cluster cannot be reached, or made.
         """
         config = endpoint.config
+        if worker_kind(config) is WorkerKind.RAY:
+            await self._cluster.connect()
         if config.image is None:
             return
         await self._engine.connect()
@@ -105,7 +125,13 @@ class Staff:
         :raises EmulatorError: that cannot be opened.
         """
         if url is not None:
-            if (command := self._commands.get(endpoint)) is not None:
+            command = self._commands.get(endpoint)
+            if command is not None and worker_kind(endpoint.config) is WorkerKind.RAY:
+                # A cluster of its own is on this machine's loopback, as processes are.
+                at = url if self._cluster.is_own else await let_in(self._reach_of_cluster)
+                wire = self._wire(endpoint, at, self._worker_key())
+                self._launchers[endpoint] = cluster_launcher(endpoint, self._cluster, command, wire)
+            elif command is not None:
                 wire = self._wire(endpoint, url)
                 self._launchers[endpoint] = process_launcher(
                     endpoint, command, endpoint.clock, self._guard, wire
@@ -116,8 +142,11 @@ class Staff:
                 self._launchers[endpoint] = container_launcher(endpoint, self._engine, image, wire)
         endpoint.open(self._launchers.get(endpoint))
 
-    def _wire(self, endpoint: Endpoint, url: str) -> WireVariables:
-        return wire_variables(endpoint, url, self._api_key, self._worker_secrets)
+    async def _reach_of_cluster(self) -> Reach:
+        return self._cluster.reach()
+
+    def _wire(self, endpoint: Endpoint, url: str, key: str | None = None) -> WireVariables:
+        return wire_variables(endpoint, url, key or self._api_key, self._worker_secrets)
 
     def reset(self, endpoint: Endpoint) -> dict[str, int]:
         """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
@@ -134,7 +163,8 @@ class Staff:
         try:
             await take_up_changes(launcher, endpoint.config)
         except HandlerError as error:
-            if isinstance(launcher, ProcessLauncher) and self._launchers.get(endpoint) is launcher:
+            of_processes = isinstance(launcher, ProcessLauncher | ClusterLauncher)
+            if of_processes and self._launchers.get(endpoint) is launcher:
                 endpoint.hold(headline(str(error)))
             raise
         # It may have been taken away meanwhile.
@@ -152,9 +182,11 @@ class Staff:
         return True
 
     def worker_url(self, endpoint: Endpoint) -> str | None:
-        """Where an endpoint's containers reach the emulator; None when its workers are none."""
+        """Where an endpoint's workers reach the emulator that are not on its loopback; None when they are."""
         launcher = self._launchers.get(endpoint)
-        return launcher.url if isinstance(launcher, ContainerLauncher) else None
+        if isinstance(launcher, ClusterLauncher) and self._cluster.is_own:
+            return None
+        return launcher.url if isinstance(launcher, ContainerLauncher | ClusterLauncher) else None
 
     def describe(self, endpoint: Endpoint) -> str:
         """What the workers of an endpoint run, for a person; empty when it starts none."""
@@ -162,6 +194,8 @@ class Staff:
             elsewhere = "" if endpoint.config.workdir is None else f" in {command.folder}"
             return f"{command.name} ({command.kind}, {command.program}){elsewhere}"
         launcher = self._launchers.get(endpoint)
+        if isinstance(launcher, ClusterLauncher):
+            return f"{launcher.command.name} ({launcher.command.kind}) on {self._cluster}"
         if isinstance(launcher, ContainerLauncher):
             return str(launcher.image)
         if launcher is None or isinstance(launcher, ProcessLauncher):
@@ -182,7 +216,7 @@ class Staff:
             await launcher.close(_PROCESS_PATIENCE_S)
 
     async def close_processes(self, endpoints: Iterable[Endpoint]) -> None:
-        """The emulator is served no more: end the worker processes and containers of these endpoints."""
+        """The emulator is served no more: end the workers of these endpoints."""
         closing = []
         for endpoint in endpoints:
             endpoint.close()
@@ -198,4 +232,4 @@ class Staff:
             if left := await launcher.close(_HANDLER_PATIENCE_S):
                 log.warning("%s: %d handlers did not stop and were left behind", endpoint.id, left)
         self._launchers.clear()
-        await self._engine.close()
+        await asyncio.gather(self._engine.close(), self._cluster.close())

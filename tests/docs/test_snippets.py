@@ -32,6 +32,7 @@ EXCUSED = {
 #: What makes a block one that is only checked: how a line of it begins.
 NOT_HERE = {
     r"docker\b": "needs a container engine",
+    r"runpod-emulator .*--worker-kind ray": "needs a Ray cluster; see tests/ray",
     r"from emulator\.testcontainers import": "see tests/docker/test_testcontainers.py",
     r"(npm|pip) ": "needs the network",
 }

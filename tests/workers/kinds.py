@@ -20,6 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from emulator import Emulator, EndpointConfig
 from emulator.core.container import ContainerSettings
+from emulator.core.placement import Placement
 from tests.limits import PATIENCE_S
 from tests.long import sdks
 
@@ -126,6 +127,10 @@ def what_runs(kind: str, folder: Path, place: str) -> dict[str, Any]:
             "command": ("python", "-u", f"{folder}/{place}"),
             "container": ContainerSettings(volumes=(f"{folder.parent}:{folder.parent}",), user="0"),
         }
+    if kind == "ray":
+        # One worker for each form, on however few CPUs.
+        placed = {"worker_kind": "ray", "placement": Placement(num_cpus=0)}
+        return {"handler": f"{folder}/{place}", **placed}
     return {
         "handler": f"{folder}/{place}",
         "worker_kind": {"function": "process", "script": "process"}.get(kind, kind),
@@ -134,7 +139,7 @@ def what_runs(kind: str, folder: Path, place: str) -> dict[str, Any]:
 
 @contextmanager
 def workers_of(named: str, folder: Path, forms: dict[str, tuple[str, str, str]] = FORMS) -> Iterator[Workers]:
-    """Serve every form by workers of a kind: inline, function, script, script@version, docker or external."""
+    """Serve every form by workers of a kind: inline, function, script, script@…, docker, ray, external."""
     kind, _, sdk = named.partition("@")
     python = sdks.interpreter(sdk) if sdk else None
     for form, (module, function, options) in forms.items():

@@ -27,9 +27,9 @@ import pytest
 from tests.workers.kinds import workers_of
 
 KINDS = ["inline", "function", "script", "external"]
-WITH_CONFIG = {"inline", "script", "docker", "external"}
-STARTED_BY_US = {"inline", "function", "script", "docker"}
-SDK = {"script", "docker", "external"}
+WITH_CONFIG = {"inline", "script", "docker", "ray", "external"}
+STARTED_BY_US = {"inline", "function", "script", "docker", "ray"}
+SDK = {"script", "docker", "ray", "external"}
 
 VALUES = [
     None, True, 0, -1.5, "", "żółć 🚀", [], {}, [1, [2, {"a": None}]], {"big": 2**80, "small": 1e-300},
@@ -241,12 +241,12 @@ def test_a_worker_that_is_refreshed_after_each_job_starts_anew(workers):
     if only(workers, WITH_CONFIG & STARTED_BY_US):
         bodies = [workers.runsync("refresh", {"do": "count"}) for _ in range(2)]
         assert len({body["workerId"] for body in bodies}) == 2
-        if workers.kind in ("script", "docker"):
+        if workers.kind in ("script", "docker", "ray"):
             assert [body["output"] for body in bodies] == [1, 1]
 
 
 def test_a_job_whose_worker_dies_is_queued_once_more(workers, tmp_path):
-    if only(workers, {"function", "script", "docker"}):
+    if only(workers, {"function", "script", "docker", "ray"}):
         body = workers.runsync("sync", {"do": "die", "marker": str(tmp_path / "died")})
         assert outcome(body) == {"status": "COMPLETED", "output": "the second time", "retries": 1}
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emulator.workers.containers.engine import EngineError
+from emulator.workers.reach import Reach, own_address
 
 if TYPE_CHECKING:
     from emulator.workers.containers.engine import Engine
@@ -14,16 +13,6 @@ if TYPE_CHECKING:
 #: An address that is nobody's (RFC 5737): the way to it is the way out of this machine.
 _OUT = "192.0.2.1"
 _DESKTOP_NAME = "host.docker.internal"
-
-
-@dataclass(slots=True, frozen=True)
-class Reach:
-    """Where a door for workers is opened, and how they call it."""
-
-    #: The address of this machine to listen on.
-    listens_on: str
-    #: What stands for it in the workers' URLs.
-    called: str
 
 
 async def reach(engine: Engine, network: str) -> Reach:
@@ -42,21 +31,10 @@ async def reach(engine: Engine, network: str) -> Reach:
         towards = _OUT
     else:
         towards = await engine.gateway_of(network) or _OUT
-    address = _own_address(towards)
+    address = own_address(towards)
     if address is None:
         raise EngineError(
             "it cannot be found out at which address containers reach this emulator: give one with"
             " --worker-address"
         )
-    return Reach(address, f"[{address}]" if ":" in address else address)
-
-
-def _own_address(towards: str) -> str | None:
-    """The address of this machine that faces another; nothing is sent. None when there is no way there."""
-    try:
-        family, *_, address = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as facing:
-            facing.connect(address)
-            return str(facing.getsockname()[0])
-    except OSError:
-        return None
+    return Reach.by(address)

@@ -1,0 +1,1 @@
+"""Workers that are placed on a Ray cluster."""
