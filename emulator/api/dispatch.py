@@ -26,6 +26,7 @@ from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
 from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
 from emulator.history.journal import EntryKind
+from emulator.history.quick_log import quick_log
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
 
@@ -157,7 +158,7 @@ class Dispatch:
         level = _level(reply, rule, by_worker=by_worker)
         if log.isEnabledFor(level):
             outcome = "the client hung up" if hung_up else _outcome(reply)
-            log.log(level, "%s %s → %s", call.method, path, outcome)
+            quick_log(log, level, f"{call.method} {path} → {outcome}")
         if endpoint is not None and self._journal.limit and not (by_worker and _is_idle(name, reply)):
             kind = EntryKind.WORKER if by_worker else EntryKind.API
             took_ms = (real_seconds() - began_s) * 1000

@@ -54,9 +54,9 @@ def _log(level: str) -> Iterator[None]:
     ("handler", "level", "budget"),
     [
         (echo, QUIET, Cost(calls=376, rounds=8, timers=5, writes=2)),
-        (echo, DEFAULT, Cost(calls=560, rounds=8, timers=5, writes=2)),
+        (echo, DEFAULT, Cost(calls=401, rounds=8, timers=5, writes=2)),
         (echo_on_the_loop, QUIET, Cost(calls=353, rounds=7, timers=5, writes=1)),
-        (echo_on_the_loop, DEFAULT, Cost(calls=539, rounds=7, timers=5, writes=1)),
+        (echo_on_the_loop, DEFAULT, Cost(calls=377, rounds=7, timers=5, writes=1)),
     ],
     ids=lambda value: getattr(value, "__name__", value if isinstance(value, str) else ""),
 )
