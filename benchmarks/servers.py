@@ -54,13 +54,22 @@ BARE = ServerKind(name="bare", arguments=("-m", "benchmarks.bare", "--port", "{p
 FASTAPI = ServerKind(
     name="bare FastAPI", arguments=("-m", "benchmarks.bare_fastapi", "--port", "{port}"), probe_path="/"
 )
-_DEV_SERVER = (ECHO_HANDLER, "--rp_serve_api", "--rp_api_host", HOST, "--rp_api_port", "{port}")
+#: The same as an async function.
+ASYNC_ECHO_HANDLER = str(ROOT / "benchmarks" / "async_echo.py")
+_SERVE = ("--rp_serve_api", "--rp_api_host", HOST, "--rp_api_port", "{port}")
 #: Of each server one that is quiet, and one that logs as it does when nobody asks it for anything else.
 DEV_SERVER = ServerKind(
-    name="SDK dev server", arguments=(*_DEV_SERVER, "--rp_log_level", "ERROR"), probe_path="/openapi.json"
+    name="SDK dev server",
+    arguments=(ECHO_HANDLER, *_SERVE, "--rp_log_level", "ERROR"),
+    probe_path="/openapi.json",
+)
+DEV_SERVER_ASYNC = ServerKind(
+    name="SDK dev server, async handler",
+    arguments=(ASYNC_ECHO_HANDLER, *_SERVE, "--rp_log_level", "ERROR"),
+    probe_path="/openapi.json",
 )
 DEV_SERVER_LOGGING = ServerKind(
-    name="SDK dev server, default log", arguments=_DEV_SERVER, probe_path="/openapi.json"
+    name="SDK dev server, default log", arguments=(ECHO_HANDLER, *_SERVE), probe_path="/openapi.json"
 )
 
 

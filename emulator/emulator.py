@@ -15,6 +15,7 @@ from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
 from emulator.api.waits import Waits
 from emulator.clock.clock import Clock, clock_of
+from emulator.clock.slices import in_slices
 from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
@@ -186,6 +187,11 @@ class Emulator:
     def endpoint_ids(self) -> list[str]:
         """The ids of the endpoints; the first also answers at the root."""
         return list(self._endpoints)
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs of all endpoints are kept."""
+        return sum(endpoint.job_count for endpoint in self._endpoints.values())
 
     @property
     def checks_keys(self) -> bool:
@@ -463,7 +469,8 @@ class Emulator:
         # From here on the id is free.
         del self._endpoints[endpoint_id]
         self.faults.clear(endpoint_id)
-        endpoint.reset(None)
+        async for _ in in_slices(endpoint.resetting(None)):
+            pass
         endpoint.close()
         await self._staff.dismiss(endpoint)
         await self._webhooks.drop(endpoint)
@@ -499,7 +506,8 @@ class Emulator:
         Returns per endpoint how many jobs and workers there were.
         """
         counts = {
-            endpoint_id: self._staff.reset(endpoint) for endpoint_id, endpoint in self._endpoints.items()
+            endpoint_id: await self._staff.reset(endpoint)
+            for endpoint_id, endpoint in list(self._endpoints.items())
         }
         for endpoint in self._endpoints.values():
             self._scenarios[endpoint].clear()
@@ -643,7 +651,7 @@ class Emulator:
         if isinstance(event, ChunksRead | JobForgotten):
             return
         old_news = False
-        if self._access.checks_keys and isinstance(event, WorkerWrote):
+        if isinstance(event, WorkerWrote) and self._access.checks_keys:
             # Its environment has a key, and what prints an environment is not rare.
             told = without(event.line.text, self._access.keys)
             event = replace(event, line=replace(event.line, text=told))

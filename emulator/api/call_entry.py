@@ -34,7 +34,7 @@ class CallEntry(Entry):
         duration_ms: float,
         fault_id: str | None,
     ) -> None:
-        super().__init__(endpoint_id, at_ms, fault_id)
+        super().__init__(endpoint_id, at_ms, 0, fault_id)
         self.kind = kind
         self.operation = operation
         self.method = call.method
@@ -51,6 +51,12 @@ class CallEntry(Entry):
         #: Real ms from the call to its answer.
         self.duration_ms = duration_ms
         self._job_id = call.job_id
+        size = 600 + len(self.path) + len(self.query_string) + len(self.method) + len(self._job_id)
+        for name, value in self.request_headers.items():
+            size += 100 + len(name) + len(value)
+        for name, value in self.response_headers:
+            size += 100 + len(name) + len(value)
+        self.size = size + len(self.request_body) + len(self.response_body)
 
     @property
     def job_id(self) -> str | None:
@@ -60,17 +66,6 @@ class CallEntry(Entry):
         # A new job's id is in the answer alone.
         answer = _parsed(self.response_body) if b'"id"' in self.response_body else None
         return answer.get("id") if isinstance(answer, dict) else None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it holds."""
-        headers = sum(
-            100 + len(name) + len(value)
-            for some in (self.request_headers.items(), self.response_headers)
-            for name, value in some
-        )
-        texts = len(self.path) + len(self.query_string) + len(self.method) + len(self._job_id)
-        return 600 + headers + texts + len(self.request_body) + len(self.response_body)
 
     def details(self) -> dict[str, Any]:
         """Request and answer, with secrets masked."""

@@ -17,7 +17,7 @@ from emulator.api.call_entry import CallEntry
 from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
 from emulator.api.durability import Durability
 from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
-from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
+from emulator.api.exchange import Call, ClientGone, ListeningSoon, Reply, StreamedReply
 from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
@@ -96,6 +96,7 @@ class Dispatch:
         self._journal = controls.journal
         self._waits = controls.waits
         self._refused_workers = RefusedWorkers()
+        self._listening_soon = ListeningSoon()
         self._durability = Durability(controls.state)
 
     @staticmethod
@@ -120,7 +121,7 @@ class Dispatch:
         if parts[0] == "v2":
             _, endpoint_id, *parts = parts
         name, job_id = (*parts, "", "")[:2]
-        call = Call(scope, receive, headers, path, job_id)
+        call = Call(scope, receive, headers, path, job_id, self._listening_soon)
         by_worker = name in WORKER_CALLS
         if by_worker and call.connection is not None:
             call.connection.by_worker = True
@@ -129,7 +130,7 @@ class Dispatch:
         reply: Reply | StreamedReply | None = None
         rule: FaultRule | None = None
         try:
-            if endpoint is not None and self._faults.any_at(Point.CALL):
+            if self._faults.in_force and endpoint is not None and self._faults.any_at(Point.CALL):
                 effects = self._scenarios[endpoint].effects
                 rule = await strike_call(call, effects, name, by_worker=by_worker)
                 if rule is not None:
@@ -181,7 +182,7 @@ class Dispatch:
     async def _stream(self, reply: StreamedReply, call: Call, send: Send) -> bool:
         """Send an answer as it comes; False when the client has hung up before its end."""
         try:
-            await call.while_connected(reply.send(send, self._reply_headers()), listen_after_s=0)
+            await call.while_connected(reply.send(send, self._reply_headers()), listen_at_once=True)
         except ClientGone:
             return False
         except Exception:

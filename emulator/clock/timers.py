@@ -75,8 +75,13 @@ class Timers:
 
     def cancel(self, timer: Timer) -> None:
         """Disarm a timer that is armed; it leaves memory with the next sweep at the latest."""
-        timer.disarm()
+        timer.callback = timer.argument = None
         self._dead += 1
+        # What was set first mostly ends first: the dead go with the next, and few are left to be swept out.
+        lane = self._lanes[timer.kind]
+        if lane and lane[0].callback is None:
+            lane.popleft()
+            self._bury()
         if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
             self._sweep()
 

@@ -37,9 +37,13 @@ class Recent(Generic[T]):
 
     def add(self, item: T, size: int) -> None:
         """Keep an item of about so many bytes; what there is no more room for goes."""
-        self._items.append((item, size))
+        items = self._items
+        items.append((item, size))
+        if len(items) > self._count_max:
+            # Mostly it is full: one goes for each that comes.
+            size -= items.popleft()[1]
         self._bytes += size
-        while len(self._items) > self._count_max or (self._bytes > self._bytes_max and len(self._items) > 1):
+        while self._bytes > self._bytes_max and len(items) > 1:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:

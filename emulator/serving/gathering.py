@@ -113,14 +113,16 @@ class GatheringProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_half_sent = self.in_head = True
         self._head_size = 0
-        cast(dict[str, Any], self.scope)["emulator.connection"] = self._gathering
+        self.scope["emulator.connection"] = self._gathering  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """The head of a request has come whole."""
         self.in_head = False
         if self._is_refused:
             return
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
         if size > _HEAD_MAX_KIB * 1024:
             self._refuse_head()
         else:
