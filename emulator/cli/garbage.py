@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 #: After how many new objects the youngest are looked at, and how many such looks make one at the next older:
 #: so that none takes more than some ms.
-_THRESHOLDS = (10_000, 5, 2)
+_THRESHOLDS = (5_000, 3, 1)
 #: Real seconds that a full collection may take.
 _LONG_S = 0.005
 #: As many jobs are looked through quickly.
-_FEW_JOBS = 20_000
+_FEW_JOBS = 5_000
 
 
 class Garbage:

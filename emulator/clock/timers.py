@@ -76,14 +76,18 @@ class Timers:
     def cancel(self, timer: Timer) -> None:
         """Disarm a timer that is armed; it leaves memory with the next sweep at the latest."""
         timer.callback = timer.argument = None
-        self._dead += 1
-        # What was set first mostly ends first: the dead go with the next, and few are left to be swept out.
+        # Mostly it is the last of its lane, or the first: then one goes for one that dies.
         lane = self._lanes[timer.kind]
-        if lane and lane[0].callback is None:
+        if lane and lane[-1].callback is None:
+            lane.pop()
+            self._held -= 1
+        elif lane and lane[0].callback is None:
             lane.popleft()
-            self._bury()
-        if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
-            self._sweep()
+            self._held -= 1
+        else:
+            self._dead += 1
+            if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
+                self._sweep()
 
     def first(self) -> Timer | None:
         """The earliest armed timer."""

@@ -141,6 +141,8 @@ class JobQueue:
 
     def pop(self) -> Job | None:
         """Take out the job that came first."""
+        if self._normal.head is None and self._low.head is None:
+            return None
         first = self.first()
         if first is not None:
             self.remove(first)
