@@ -98,6 +98,7 @@ class Dispatch:
         self._refused_workers = RefusedWorkers()
         self._listening_soon = ListeningSoon()
         self._durability = Durability(controls.state)
+        self._is_durable = controls.state is not None
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -227,6 +228,8 @@ class Dispatch:
         self, name: str, call: Call, endpoint: Endpoint, operation: Operation
     ) -> Reply | StreamedReply:
         try:
+            if not self._is_durable:
+                return await operation.answer(call, endpoint)
             await self._durability.before(name)
             reply = await operation.answer(call, endpoint)
             await self._durability.after(name, call, endpoint)

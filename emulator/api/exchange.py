@@ -50,7 +50,7 @@ class ClientGone(EmulatorError):
     """The client hung up before it was answered."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Reply:
     """A JSON answer: status code, body, and headers beyond the usual."""
 

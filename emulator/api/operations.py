@@ -170,7 +170,8 @@ async def _ended(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> Repl
     frozen: the answer then has a hint.
     """
     hint = "" if job.terminal else await call.while_connected(wait_for_end(endpoint, job, wait_ms))
-    body = status_body(job, endpoint.clock.now_ms())
+    # Of one that has ended, the body does not depend on the time.
+    body = status_body(job, endpoint.clock.now_ms() if job.ended_ms is None else job.ended_ms)
     if not hint:
         return Reply(200, body)
     return Reply(200, body, ((HINT_HEADER, " ".join(hint.split()).encode("ascii", "replace")),))

@@ -9,14 +9,10 @@ import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emulator.cli.log_writer import LineFormatter, LogWriter
+from emulator.cli.log_writer import Line, LineFormatter, LogWriter
 from emulator.cli.terminal_text import one_entry, short_ids
-from emulator.clock.real_time import wall_clock_ms
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logging.getLogger("emulator")
 
@@ -85,14 +81,27 @@ class _TextFormatter(LineFormatter):
     def format(self, record: logging.LogRecord) -> str:
         return self._shown(record.levelno, super().format(record))
 
-    def line(self, level: int, message: str, _fields: Callable[[], dict[str, Any]]) -> str:
-        second, ms = divmod(wall_clock_ms(), 1000)
+    def line(self, line: Line) -> str:
+        at_ms, level, message, _ = line
+        return self._shown(level, self._head(at_ms, level) + message)
+
+    def lines(self, lines: list[Line]) -> str:
+        # Whether there is anything in them that must not be written as it is, can be asked of all together.
+        texts: list[str] = []
+        of, head = (-1, -1), ""
+        for at_ms, level, message, _ in lines:
+            if of != (at_ms, level):
+                of, head = (at_ms, level), self._head(at_ms, level)
+            texts.append(head + message)
+        text = "\n".join(texts)
+        is_plain = text.count("\n") == len(texts) - 1 and text.replace("\n", "").isprintable()
+        return text if is_plain and not self._is_short else super().lines(lines)
+
+    def _head(self, at_ms: int, level: int) -> str:
+        second, ms = divmod(at_ms, 1000)
         if second != self._second:
             self._second, self._time = second, datetime.fromtimestamp(second).strftime(_TIME)
-        if self._coloured:
-            return self._shown(level, f"{self._time} {message}")
-        line = f"{self._time}.{ms:03d} {_LEVELS[level]} {message}"
-        return line if message.isprintable() and not self._is_short else self._shown(level, line)
+        return f"{self._time} " if self._coloured else f"{self._time}.{ms:03d} {_LEVELS[level]} "
 
     def _shown(self, level: int, text: str) -> str:
         line = one_entry(text)
@@ -105,13 +114,16 @@ class _TextFormatter(LineFormatter):
 class _JSONFormatter(LineFormatter):
     """One JSON object a line; keys that have no value are left out."""
 
+    wants_fields = True
+
     def format(self, record: logging.LogRecord) -> str:
         message, fields = record.getMessage(), getattr(record, "fields", {})
         traceback = self.formatException(record.exc_info) if record.exc_info else None
         return self._object(record.created, record.levelname, message, fields, traceback)
 
-    def line(self, level: int, message: str, fields: Callable[[], dict[str, Any]]) -> str:
-        return self._object(wall_clock_ms() / 1000, logging.getLevelName(level), message, fields())
+    def line(self, line: Line) -> str:
+        at_ms, level, message, fields = line
+        return self._object(at_ms / 1000, logging.getLevelName(level), message, fields)
 
     def _object(
         self, at_s: float, level: str, message: str, fields: dict[str, Any], traceback: str | None = None

@@ -12,9 +12,9 @@ import os
 import threading
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from emulator.clock.real_time import real_seconds
+from emulator.clock.real_time import real_seconds, wall_clock_ms
 from emulator.history.quick_log import LineHandler
 
 if TYPE_CHECKING:
@@ -27,23 +27,36 @@ _CHARACTERS_MAX = 8 * 1024 * 1024
 _AT_A_TIME = 64 * 1024
 #: Real seconds from one write to the next.
 _GATHERED_S = 0.01
+_NOTHING: dict[str, Any] = {}
 #: Real seconds that what is left gets at the end.
 _LAST_PATIENCE_S = 1.0
+
+
+#: A line that is not laid out yet: when it was told (ms since the epoch, on a clock on the wall), its level, the
+#: message, and what is beside it where that is wanted.
+Line: TypeAlias = tuple[int, int, str, dict[str, Any]]
 
 
 class LineFormatter(logging.Formatter):
     """A formatter that needs no record."""
 
+    #: Whether it writes what is beside a message.
+    wants_fields = False
+
     @abstractmethod
-    def line(self, level: int, message: str, fields: Callable[[], dict[str, Any]]) -> str:
-        """A line of now, without its end."""
+    def line(self, line: Line) -> str:
+        """A line as it is written, without its end."""
+
+    def lines(self, lines: list[Line]) -> str:
+        """Several, with an end between two of them."""
+        return "\n".join(map(self.line, lines))
 
 
 class LogWriter(LineHandler):
     """Writes lines to a file descriptor, in order; what there is no room for is counted, and told of."""
 
     _thread: threading.Thread | None
-    _lines: deque[str]
+    _lines: deque[tuple[Line | str, int]]
     _characters: int
     _dropped: int
     _is_writing: bool
@@ -64,12 +77,12 @@ class LogWriter(LineHandler):
         except Exception:
             self.handleError(record)
             return
-        self._put(line)
+        self._put(line, len(line))
 
     def take(self, level: int, message: str, fields: Callable[[], dict[str, Any]]) -> None:
-        """Have a line written."""
-        layout = self.formatter
-        self._put(layout.line(level, message, fields) if isinstance(layout, LineFormatter) else message)
+        """Have a line written. It is laid out in the thread, with those that come together with it."""
+        beside = fields() if getattr(self.formatter, "wants_fields", False) else _NOTHING
+        self._put((wall_clock_ms(), level, message, beside), len(message))
 
     def flush(self) -> None:
         """Wait until all is written, for as long as a slow reader may need, not for one that never reads."""
@@ -83,8 +96,12 @@ class LogWriter(LineHandler):
                     break
             self._flushing -= 1
 
-    def _put(self, line: str) -> None:
-        size = len(line) + 1
+    @property
+    def _layout(self) -> LineFormatter:
+        assert isinstance(self.formatter, LineFormatter)
+        return self.formatter
+
+    def _put(self, line: Line | str, size: int) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="log", daemon=True)
@@ -94,7 +111,7 @@ class LogWriter(LineHandler):
                 return
             if self._dropped:
                 self._tell_dropped()
-            self._lines.append(line)
+            self._lines.append((line, size))
             self._characters += size
             if self._is_asleep:
                 self._is_asleep = False
@@ -139,12 +156,12 @@ class LogWriter(LineHandler):
                 self._is_asleep = False
                 lines, size = [], 0
                 while self._lines and size < _AT_A_TIME:
-                    lines.append(self._lines.popleft())
-                    size += len(lines[-1]) + 1
+                    line, its_size = self._lines.popleft()
+                    lines.append(line)
+                    size += its_size
                 self._characters -= size
                 self._is_writing = True
-            lines.append("")
-            data = memoryview("\n".join(lines).encode("utf-8", "replace"))
+            data = memoryview(self._laid_out(lines).encode("utf-8", "replace"))
             while data:
                 try:
                     data = data[os.write(self._file, data) :]
@@ -154,3 +171,18 @@ class LogWriter(LineHandler):
                 except OSError:
                     # Nobody can read it any more.
                     break
+
+    def _laid_out(self, lines: list[Line | str]) -> str:
+        parts: list[str] = []
+        new: list[Line] = []
+        for line in lines:
+            if isinstance(line, tuple):
+                new.append(line)
+                continue
+            if new:
+                parts.append(self._layout.lines(new))
+                new = []
+            parts.append(line)
+        if new:
+            parts.append(self._layout.lines(new))
+        return "\n".join([*parts, ""])

@@ -105,8 +105,8 @@ class Clock:
         """The emulated time, ms since the epoch."""
         if self._rate == 0:
             return self._base_ms
-        passed_ms = int((real_seconds() - self._real_base_s) * 1000 * self._rate)
-        return min(self._base_ms + passed_ms, LATEST_MS)
+        now_ms = self._base_ms + int((real_seconds() - self._real_base_s) * 1000 * self._rate)
+        return now_ms if now_ms < LATEST_MS else LATEST_MS
 
     # Timers
 
