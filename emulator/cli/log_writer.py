@@ -32,8 +32,8 @@ _NOTHING: dict[str, Any] = {}
 _LAST_PATIENCE_S = 1.0
 
 
-#: A line that is not laid out yet: when it was told (ms since the epoch, on a clock on the wall), its level, the
-#: message, and what is beside it where that is wanted.
+#: A line that is not laid out yet: when it was told (ms since the epoch, on a clock on the wall), its level,
+#: the message, and what is beside it where that is wanted.
 Line: TypeAlias = tuple[int, int, str, dict[str, Any]]
 
 
