@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.api.call_entry import CallEntry
 from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
@@ -48,6 +49,13 @@ _SERVED_BY = (b"x-emulator", f"runpod-emulator/{__version__}".encode())
 #: Operations of production's that are to come.
 _NOT_EMULATED = frozenset({"batch"})
 _JSON = (b"content-type", b"application/json")
+#: The head of most replies.
+_OK = (
+    b"HTTP/1.1 200 OK\r\ndate: %b\r\n%b: %b\r\n%b: %b\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n"
+)
+#: Puts head and body of a reply on the wire (`serving/gathering.py`); False when it has not.
+Answer: TypeAlias = Callable[[bytes, bytes], bool]
 #: Statuses whose replies HTTP allows no body.
 _BODILESS = (204, 304)
 
@@ -129,6 +137,8 @@ class Dispatch:
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
         reply: Reply | StreamedReply | None = None
+        #: Only where nobody is to see what is sent.
+        answer: Answer | None = scope.get("emulator.answer")
         rule: FaultRule | None = None
         try:
             if self._faults.in_force and endpoint is not None and self._faults.any_at(Point.CALL):
@@ -152,6 +162,7 @@ class Dispatch:
         if name == "openai" and isinstance(reply, Reply):
             reply = in_openai_form(reply)
         if rule is not None and rule.value == "truncate":
+            answer = None
             send = partial(_send_truncated, call, send)
         hung_up = reply is None and rule is None
         if isinstance(reply, StreamedReply):
@@ -166,8 +177,17 @@ class Dispatch:
             took_ms = (real_seconds() - began_s) * 1000
             fault_id = None if rule is None else rule.id
             self._journal.add(CallEntry(kind, endpoint_id, name, call, reply, at_ms, took_ms, fault_id))
-        if isinstance(reply, Reply):
+        if isinstance(reply, Reply) and not (answer and self._is_answered(reply, answer)):
             await self.send(reply, send)
+
+    def _is_answered(self, reply: Reply, answer: Answer) -> bool:
+        """Whether a reply has been put on the wire at once, as a server of ours can do with most."""
+        if reply.status != 200 or reply.headers:
+            return False
+        (_, date), (name, served_by), (id_name, request_id) = self._reply_headers()
+        body = reply.body
+        head = _OK % (date, name, served_by, id_name, request_id, len(body))
+        return answer(head, body)
 
     async def send(self, reply: Reply, send: Send) -> None:
         """Put a reply on the wire."""

@@ -21,7 +21,7 @@ _THRESHOLDS = (5_000, 3, 1)
 #: Real seconds that a full collection may take.
 _LONG_S = 0.005
 #: As many jobs are looked through quickly.
-_FEW_JOBS = 5_000
+_FEW_JOBS = 1_000
 
 
 class Garbage:

@@ -53,8 +53,8 @@ def _log(level: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("handler", "level", "budget"),
     [
-        (echo, QUIET, Cost(calls=295, rounds=8, timers=4, writes=2)),
-        (echo, DEFAULT, Cost(calls=315, rounds=8, timers=4, writes=2)),
+        (echo, QUIET, Cost(calls=294, rounds=8, timers=4, writes=2)),
+        (echo, DEFAULT, Cost(calls=314, rounds=8, timers=4, writes=2)),
         (echo_on_the_loop, QUIET, Cost(calls=272, rounds=7, timers=4, writes=1)),
         (echo_on_the_loop, DEFAULT, Cost(calls=292, rounds=7, timers=4, writes=1)),
     ],
