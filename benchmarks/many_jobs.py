@@ -106,7 +106,7 @@ def _status_times(port: int, job_id: str, meanwhile: Any) -> list[float]:
     thread.start()
     waited = []
     client = HTTPConnection(HOST, port, timeout=_CLIENT_PATIENCE_S)
-    while thread.is_alive():
+    while thread.is_alive() or not waited:
         began = perf_counter()
         _ask(client, "GET", f"/v2/bench/status/{job_id}")
         waited.append((perf_counter() - began) * 1000)

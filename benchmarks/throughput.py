@@ -14,7 +14,9 @@ from contextlib import ExitStack
 from http.client import HTTPConnection
 from statistics import median
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks import load
 from benchmarks.figure import Figure, NotMeasured, Target
@@ -30,6 +32,7 @@ from benchmarks.servers import (
     Server,
     ours,
 )
+from benchmarks.waiters import cpu_s
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
@@ -61,7 +64,17 @@ _FINISHED_WITHIN_S = 5.0
 #: Above this share of a core, the generator measures itself.
 _GENERATOR_CPU_MAX = 0.95
 
-Samples = dict[tuple[str, str], list[Throughput]]
+
+class Sample(NamedTuple):
+    """What came of one load, and the CPU time that an answer took the server, µs: on a busy machine that
+    can be compared, and little else.
+    """
+
+    load: Throughput
+    cpu_us: float
+
+
+Samples = dict[tuple[str, str], list[Sample]]
 
 
 def measure(report: Report, scale: Scale) -> None:
@@ -73,7 +86,7 @@ def measure(report: Report, scale: Scale) -> None:
         servers = _started(running, report)
         samples = _take_turns(servers, report, scale)
         report.add("throughput", *_figures(samples))
-    if any(sample.generator_cpu > _GENERATOR_CPU_MAX for taken in samples.values() for sample in taken):
+    if any(sample.load.generator_cpu > _GENERATOR_CPU_MAX for taken in samples.values() for sample in taken):
         report.add_gap("throughput", NotMeasured("the load generator had no time left: figures are too low"))
 
 
@@ -99,13 +112,17 @@ def _take_turns(servers: list[Server], report: Report, scale: Scale) -> Samples:
             for server in list(servers):
                 if server.kind not in kinds:
                     continue
+                process = psutil.Process(server.pid)
+                before_s = cpu_s(process)
                 try:
                     sample = load.run(_load(name, server, scale))
                 except NotMeasured as reason:
                     report.add_gap("throughput", NotMeasured(f"{server.kind.name}: {reason}"))
                     servers.remove(server)
                 else:
-                    samples.setdefault((name, server.kind.name), []).append(sample)
+                    answered = sample.requests_per_s * (scale.warm_up_s + scale.load_s)
+                    spent_us = (cpu_s(process) - before_s) / answered * 1e6
+                    samples.setdefault((name, server.kind.name), []).append(Sample(sample, spent_us))
         # Nobody always comes after the same other.
         servers.reverse()
     return samples
@@ -150,6 +167,8 @@ def _figures(samples: Samples) -> list[Figure]:
         if name not in (RUNSYNC_16, STATUS_16):
             continue
         figures.append(Figure(name=f"{name}: {server}", value=_rate(taken), unit="req/s"))
+        spent_us = median(sample.cpu_us for sample in taken)
+        figures.append(Figure(name=f"{name}: {server}, CPU of one", value=spent_us, unit="µs"))
     for own, yardstick, bound in (
         (OURS, DEV_SERVER, 2.0),
         (OURS, BARE, 0.45),
@@ -183,18 +202,18 @@ def _ratio(
         return []
     # Of each round by itself: what the machine does besides changes from one to the next.
     value = median(
-        one.requests_per_s / other.requests_per_s for one, other in zip(taken, others, strict=False)
+        one.load.requests_per_s / other.load.requests_per_s for one, other in zip(taken, others, strict=False)
     )
     return [Figure(name=f"{name}: {own.name} / {yardstick.name}", value=value, unit="x", target=target)]
 
 
-def _p50(taken: list[Throughput]) -> float:
-    return median(sample.p50_ms for sample in taken)
+def _p50(taken: list[Sample]) -> float:
+    return median(sample.load.p50_ms for sample in taken)
 
 
-def _rate(taken: list[Throughput]) -> float:
-    return median(sample.requests_per_s for sample in taken)
+def _rate(taken: list[Sample]) -> float:
+    return median(sample.load.requests_per_s for sample in taken)
 
 
-def _p99(taken: list[Throughput]) -> float:
-    return median(sample.p99_ms for sample in taken)
+def _p99(taken: list[Sample]) -> float:
+    return median(sample.load.p99_ms for sample in taken)

@@ -15,9 +15,9 @@ class Cycle:
 
 @pytest.fixture
 def jobs():
-    """How many there are; as with a heap so large that to look at it takes long."""
+    """How many there are."""
     count = [0]
-    garbage = Garbage(lambda: count[0], long_s=0)
+    garbage = Garbage(lambda: count[0])
     yield count
     garbage.leave()
 
