@@ -96,11 +96,6 @@ class LogWriter(LineHandler):
                     break
             self._flushing -= 1
 
-    @property
-    def _layout(self) -> LineFormatter:
-        assert isinstance(self.formatter, LineFormatter)
-        return self.formatter
-
     def _put(self, line: Line | str, size: int) -> None:
         with self._lock:
             if self._thread is None:
@@ -180,9 +175,19 @@ class LogWriter(LineHandler):
                 new.append(line)
                 continue
             if new:
-                parts.append(self._layout.lines(new))
+                parts.append(self._text_of(new))
                 new = []
             parts.append(line)
         if new:
-            parts.append(self._layout.lines(new))
+            parts.append(self._text_of(new))
         return "\n".join([*parts, ""])
+
+    def _text_of(self, lines: list[Line]) -> str:
+        layout = self.formatter
+        if not isinstance(layout, LineFormatter):
+            return "\n".join(message for _, _, message, _ in lines)
+        try:
+            return layout.lines(lines)
+        except Exception as error:
+            # The thread must go on with the lines that come.
+            return f"{len(lines)} lines of the log could not be laid out: {type(error).__name__}"

@@ -120,3 +120,16 @@ def test_another_handler_hears_of_quick_lines_too(path, caplog):
         writer.flush()
     assert [record.getMessage() for record in caplog.records] == ["told to both"]
     assert "told to both" in path.read_text()
+
+
+def test_a_line_that_cannot_be_written_does_not_end_the_log(path):
+    endless = {}
+    endless["itself"] = endless
+    with path.open("wb") as file, log_to(file.fileno(), LogFormat.JSON) as writer:
+        quick_log(LOG, logging.INFO, "told", lambda: endless)
+        writer.flush()
+        quick_log(LOG, logging.INFO, "told later")
+        writer.flush()
+    first, second = written(path)
+    assert first == "1 lines of the log could not be laid out: ValueError"
+    assert json.loads(second)["message"] == "told later"
