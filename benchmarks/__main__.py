@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from benchmarks import (
     console,
     fixtures,
+    many_jobs,
     openai_streams,
     queue_depth,
     startup,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Report, Scale], None]] = {
     "throughput": throughput.measure,
     "startup": startup.measure,
     "queue_depth": queue_depth.measure,
+    "many_jobs": many_jobs.measure,
     "state": state.measure,
     "waiters": waiters.measure,
     "workers": workers.measure,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from tempfile import mkstemp
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Self
 
@@ -45,37 +46,54 @@ class ServerKind:
     probe_path: str
     #: The line it prints once it serves, if it prints one.
     ready_line: str | None = None
+    #: What it writes goes to a file that nobody reads, not into a pipe.
+    log_to_file: bool = False
 
 
 BARE = ServerKind(name="bare", arguments=("-m", "benchmarks.bare", "--port", "{port}"), probe_path="/health")
 FASTAPI = ServerKind(
     name="bare FastAPI", arguments=("-m", "benchmarks.bare_fastapi", "--port", "{port}"), probe_path="/"
 )
+#: The same as an async function.
+ASYNC_ECHO_HANDLER = str(ROOT / "benchmarks" / "async_echo.py")
+_SERVE = ("--rp_serve_api", "--rp_api_host", HOST, "--rp_api_port", "{port}")
+#: Of each server one that is quiet, and one that logs as it does when nobody asks it for anything else.
 DEV_SERVER = ServerKind(
     name="SDK dev server",
-    arguments=(
-        *(ECHO_HANDLER, "--rp_serve_api", "--rp_api_host", HOST),
-        *("--rp_api_port", "{port}", "--rp_log_level", "ERROR"),
-    ),
+    arguments=(ECHO_HANDLER, *_SERVE, "--rp_log_level", "ERROR"),
     probe_path="/openapi.json",
+)
+DEV_SERVER_ASYNC = ServerKind(
+    name="SDK dev server, async handler",
+    arguments=(ASYNC_ECHO_HANDLER, *_SERVE, "--rp_log_level", "ERROR"),
+    probe_path="/openapi.json",
+)
+DEV_SERVER_LOGGING = ServerKind(
+    name="SDK dev server, default log", arguments=(ECHO_HANDLER, *_SERVE), probe_path="/openapi.json"
 )
 
 
 def ours(
-    *options: str, worker_kind: str = "inline", handler: str = ECHO_HANDLER, name: str = "ours"
+    *options: str,
+    worker_kind: str = "inline",
+    handler: str = ECHO_HANDLER,
+    name: str = "ours",
+    quiet: bool = True,
+    log_to_file: bool = False,
 ) -> ServerKind:
     """The emulator with the echo handler, its rate limits out of the way, and further options."""
     return ServerKind(
         name=name,
         arguments=(
             *("-m", "emulator", "serve", handler, "--port", "{port}", "--endpoint", "bench"),
-            *("--worker-kind", worker_kind, "--log-level", "warning"),
+            *("--worker-kind", worker_kind, *(("--log-level", "warning") if quiet else ())),
             *("--rate-limit-scale", "1000000", *options),
         ),
         base_path="/v2/bench",
         headers={"Authorization": "Bearer bench"},
         probe_path="/v2/bench/health",
         ready_line="Ready.",
+        log_to_file=log_to_file,
     )
 
 
@@ -88,18 +106,24 @@ class Server:
         #: Seconds from its start to its ready line, once that has been printed.
         self.ready_line_after_s: float | None = None
         self._last_lines: deque[str] = deque(maxlen=15)
+        self._log_file: int | None = None
+        if kind.log_to_file:
+            self._log_file, path = mkstemp()
+            # It is there for as long as somebody has it open.
+            Path(path).unlink()
         self._started = perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, *(argument.format(port=self.port) for argument in kind.arguments)],
             cwd=ROOT,
             env=_environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if self._log_file is None else self._log_file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read_output, daemon=True)
-        self._reader.start()
+        if self._log_file is None:
+            self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +181,10 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._reader.join(1)
+        if self._log_file is None:
+            self._reader.join(1)
+        else:
+            os.close(self._log_file)
         if killed:
             raise NotMeasured(f"{self.kind.name} did not end within {STOPPED_WITHIN_S:g} s of SIGTERM")
         return took_s

@@ -24,7 +24,7 @@ def measure(report: Report, scale: Scale) -> None:
     :raises NotMeasured: an import fails, or a server does not start or stop.
     """
     for statement, target in (
-        ("import emulator", Target.at_most(0.6)),
+        ("import emulator", Target.at_most(0.02)),
         ("from emulator import Emulator", Target.at_most(0.6)),
         ("import fastapi, uvicorn", None),
     ):
@@ -37,7 +37,7 @@ def measure(report: Report, scale: Scale) -> None:
         for kind in (FASTAPI, ours()):
             for what, took_s in _start_and_stop(kind).items():
                 starts.setdefault(f"{kind.name}: {what}", []).append(took_s)
-    targets = {"ours: start to Ready.": Target.at_most(0.6), "ours: SIGTERM to end": Target.at_most(0.3)}
+    targets = {"ours: start to Ready.": Target.at_most(0.35), "ours: SIGTERM to end": Target.at_most(0.3)}
     report.add(
         "startup",
         *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -11,6 +12,9 @@ def main() -> None:
         from emulator.serving.healthcheck import healthcheck
 
         sys.exit(healthcheck())
+    if sys.argv[1:2] == ["serve"]:
+        # All that is loaded stays: to look for garbage among it is a tenth of the start. `Garbage` goes on.
+        gc.set_threshold(100_000)
     from emulator.cli import cli
 
     cli()

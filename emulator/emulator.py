@@ -15,6 +15,7 @@ from emulator.api.origins import Origins
 from emulator.api.rate_limits import RateLimits
 from emulator.api.waits import Waits
 from emulator.clock.clock import Clock, clock_of
+from emulator.clock.slices import in_slices
 from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT_ID = "local"
 #: The kinds whose workers reach the emulator over HTTP, and are started here.
 _SERVED = (WorkerKind.PROCESS, WorkerKind.DOCKER, WorkerKind.RAY)
+_FOR_STATE_ALONE = (ChunksRead, JobForgotten)
 #: Real seconds that a webhook call in flight, and answers that are being written, get at the end.
 _WEBHOOK_PATIENCE_S = 2.0
 _ANSWER_PATIENCE_S = 2.0
@@ -189,6 +191,11 @@ class Emulator:
     def endpoint_ids(self) -> list[str]:
         """The ids of the endpoints; the first also answers at the root."""
         return list(self._endpoints)
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs of all endpoints are kept."""
+        return sum(endpoint.job_count for endpoint in self._endpoints.values())
 
     @property
     def checks_keys(self) -> bool:
@@ -467,7 +474,8 @@ class Emulator:
         # From here on the id is free.
         del self._endpoints[endpoint_id]
         self.faults.clear(endpoint_id)
-        endpoint.reset(None)
+        async for _ in in_slices(endpoint.resetting(None)):
+            pass
         endpoint.close()
         await self._staff.dismiss(endpoint)
         await self._webhooks.drop(endpoint)
@@ -503,7 +511,8 @@ class Emulator:
         Returns per endpoint how many jobs and workers there were.
         """
         counts = {
-            endpoint_id: self._staff.reset(endpoint) for endpoint_id, endpoint in self._endpoints.items()
+            endpoint_id: await self._staff.reset(endpoint)
+            for endpoint_id, endpoint in list(self._endpoints.items())
         }
         for endpoint in self._endpoints.values():
             self._scenarios[endpoint].clear()
@@ -638,37 +647,44 @@ class Emulator:
 
     def _on_event(self, endpoint: Endpoint, event: Change) -> None:
         if self._state is not None:
-            self._state.on_event(endpoint, event)
-            if isinstance(event, JobMoved | FaultFired) and (
-                len(self._scenarios[endpoint].stubs) or isinstance(event, FaultFired)
-            ):
-                # They count how often they were used.
-                self._state.touch()
-        if isinstance(event, ChunksRead | JobForgotten):
-            return
-        old_news = False
-        if self._access.checks_keys and isinstance(event, WorkerWrote):
-            # Its environment has a key, and what prints an environment is not rare.
-            told = without(event.line.text, self._access.keys)
-            event = replace(event, line=replace(event.line, text=told))
+            self._keep_state_of(self._state, endpoint, event)
         if isinstance(event, JobMoved):
+            # Each job has three of these: what follows is most of what is done for it beside its life.
             if event.job.webhook is not None:
                 self._webhooks.on_job_moved(event.job, endpoint)
             if event.job.status is JobStatus.IN_QUEUE:
                 self._queue_watch.job_came()
-        elif isinstance(event, WorkerMoved | WorkerWrote):
-            old_news = endpoint.pool.is_old_news(event)
-        if isinstance(event, WorkerWrote):
+            self._tell(endpoint, event)
+        elif isinstance(event, WorkerWrote):
+            if self._access.checks_keys:
+                # Its environment has a key, and what prints an environment is not rare.
+                told = without(event.line.text, self._access.keys)
+                event = replace(event, line=replace(event.line, text=told))
             self._logs.add(event)
-        else:
-            self._logs.notify()
-            self.journal.on_event(event)
-            if (measures := self._measures.get(endpoint)) is not None:
-                measures.on_event(event)
+            endpoint.clock.nudge()
+            log_event(event, old_news=endpoint.pool.is_old_news(event))
+            if self._listener is not None:
+                self._listener(event)
+        elif not isinstance(event, _FOR_STATE_ALONE):
+            old_news = isinstance(event, WorkerMoved) and endpoint.pool.is_old_news(event)
+            self._tell(endpoint, event, old_news=old_news)
+
+    def _tell(self, endpoint: Endpoint, event: Event, *, old_news: bool = False) -> None:
+        self._logs.notify()
+        self.journal.on_event(event)
+        if (measures := self._measures.get(endpoint)) is not None:
+            measures.on_event(event)
         endpoint.clock.nudge()
         log_event(event, old_news=old_news)
         if self._listener is not None:
             self._listener(event)
+
+    def _keep_state_of(self, state: StateFile, endpoint: Endpoint, event: Change) -> None:
+        state.on_event(endpoint, event)
+        uses_a_stub = isinstance(event, JobMoved) and len(self._scenarios[endpoint].stubs)
+        if uses_a_stub or isinstance(event, FaultFired):
+            # They count how often they were used.
+            state.touch()
 
 
 def _checked_id(endpoint_id: str) -> str:

@@ -96,6 +96,7 @@ class EmulatorApp(FastAPI):
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self._origins.allows(headers) and self._dispatch.serves_clients(path):
             send = self._origins.telling(headers, send)
+            scope.pop("emulator.answer", None)
             preflight = self._origins.preflight(scope["method"], headers)
             headers = self._origins.without_page(headers)
         else:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from emulator.api.call_entry import CallEntry
 from emulator.api.call_faults import ordered_reply, reset_connection, strike_call, truncated
 from emulator.api.durability import Durability
 from emulator.api.errors import INTERNAL_ERROR, error_reply, reply_to
-from emulator.api.exchange import Call, ClientGone, Reply, StreamedReply
+from emulator.api.exchange import Call, ClientGone, ListeningSoon, Reply, StreamedReply
 from emulator.api.openai.errors import in_openai_form
 from emulator.api.operations import OPERATIONS, Operation
 from emulator.api.rate_limits import TooManyRequests
@@ -26,6 +27,7 @@ from emulator.api.worker_protocol import WORKER_CALLS, answer_worker
 from emulator.clock.real_time import real_seconds
 from emulator.errors import EmulatorError
 from emulator.history.journal import EntryKind
+from emulator.history.quick_log import quick_log
 from emulator.scenario.fault_rule import Point
 from emulator.version import __version__
 
@@ -47,6 +49,13 @@ _SERVED_BY = (b"x-emulator", f"runpod-emulator/{__version__}".encode())
 #: Operations of production's that are to come.
 _NOT_EMULATED = frozenset({"batch"})
 _JSON = (b"content-type", b"application/json")
+#: The head of most replies.
+_OK = (
+    b"HTTP/1.1 200 OK\r\ndate: %b\r\n%b: %b\r\n%b: %b\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n"
+)
+#: Puts head and body of a reply on the wire (`serving/gathering.py`); False when it has not.
+Answer: TypeAlias = Callable[[bytes, bytes], bool]
 #: Statuses whose replies HTTP allows no body.
 _BODILESS = (204, 304)
 
@@ -95,7 +104,9 @@ class Dispatch:
         self._journal = controls.journal
         self._waits = controls.waits
         self._refused_workers = RefusedWorkers()
+        self._listening_soon = ListeningSoon()
         self._durability = Durability(controls.state)
+        self._is_durable = controls.state is not None
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -119,16 +130,18 @@ class Dispatch:
         if parts[0] == "v2":
             _, endpoint_id, *parts = parts
         name, job_id = (*parts, "", "")[:2]
-        call = Call(scope, receive, headers, path, job_id)
+        call = Call(scope, receive, headers, path, job_id, self._listening_soon)
         by_worker = name in WORKER_CALLS
         if by_worker and call.connection is not None:
             call.connection.by_worker = True
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
         reply: Reply | StreamedReply | None = None
+        #: Only where nobody is to see what is sent.
+        answer: Answer | None = scope.get("emulator.answer")
         rule: FaultRule | None = None
         try:
-            if endpoint is not None and self._faults.any_at(Point.CALL):
+            if self._faults.in_force and endpoint is not None and self._faults.any_at(Point.CALL):
                 effects = self._scenarios[endpoint].effects
                 rule = await strike_call(call, effects, name, by_worker=by_worker)
                 if rule is not None:
@@ -149,6 +162,7 @@ class Dispatch:
         if name == "openai" and isinstance(reply, Reply):
             reply = in_openai_form(reply)
         if rule is not None and rule.value == "truncate":
+            answer = None
             send = partial(_send_truncated, call, send)
         hung_up = reply is None and rule is None
         if isinstance(reply, StreamedReply):
@@ -157,14 +171,23 @@ class Dispatch:
         level = _level(reply, rule, by_worker=by_worker)
         if log.isEnabledFor(level):
             outcome = "the client hung up" if hung_up else _outcome(reply)
-            log.log(level, "%s %s → %s", call.method, path, outcome)
+            quick_log(log, level, f"{call.method} {path} → {outcome}")
         if endpoint is not None and self._journal.limit and not (by_worker and _is_idle(name, reply)):
             kind = EntryKind.WORKER if by_worker else EntryKind.API
             took_ms = (real_seconds() - began_s) * 1000
             fault_id = None if rule is None else rule.id
             self._journal.add(CallEntry(kind, endpoint_id, name, call, reply, at_ms, took_ms, fault_id))
-        if isinstance(reply, Reply):
+        if isinstance(reply, Reply) and not (answer and self._is_answered(reply, answer)):
             await self.send(reply, send)
+
+    def _is_answered(self, reply: Reply, answer: Answer) -> bool:
+        """Whether a reply has been put on the wire at once, as a server of ours can do with most."""
+        if reply.status != 200 or reply.headers:
+            return False
+        (_, date), (name, served_by), (id_name, request_id) = self._reply_headers()
+        body = reply.body
+        head = _OK % (date, name, served_by, id_name, request_id, len(body))
+        return answer(head, body)
 
     async def send(self, reply: Reply, send: Send) -> None:
         """Put a reply on the wire."""
@@ -180,7 +203,7 @@ class Dispatch:
     async def _stream(self, reply: StreamedReply, call: Call, send: Send) -> bool:
         """Send an answer as it comes; False when the client has hung up before its end."""
         try:
-            await call.while_connected(reply.send(send, self._reply_headers()), listen_after_s=0)
+            await call.while_connected(reply.send(send, self._reply_headers()), listen_at_once=True)
         except ClientGone:
             return False
         except Exception:
@@ -225,6 +248,8 @@ class Dispatch:
         self, name: str, call: Call, endpoint: Endpoint, operation: Operation
     ) -> Reply | StreamedReply:
         try:
+            if not self._is_durable:
+                return await operation.answer(call, endpoint)
             await self._durability.before(name)
             reply = await operation.answer(call, endpoint)
             await self._durability.after(name, call, endpoint)

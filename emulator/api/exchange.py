@@ -50,7 +50,7 @@ class ClientGone(EmulatorError):
     """The client hung up before it was answered."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Reply:
     """A JSON answer: status code, body, and headers beyond the usual."""
 
@@ -95,16 +95,54 @@ class StreamedReply:
                 told()
 
 
+class ListeningSoon:
+    """Calls that wait, and of which most are answered before anybody need listen for their clients: one timer
+    for them all, that listens for those which were there the last time.
+    """
+
+    def __init__(self) -> None:
+        self._new: dict[Call, None] = {}
+        self._older: dict[Call, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Call) -> None:
+        """It begins to wait."""
+        self._new[call] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LISTEN_AFTER_S, self._look)
+
+    def discard(self, call: Call) -> None:
+        """It waits no more."""
+        if call in self._new:
+            del self._new[call]
+        else:
+            self._older.pop(call, None)
+
+    def _look(self) -> None:
+        for call in self._older:
+            call.listen()
+        self._older, self._new = self._new, {}
+        self._timer = None
+        if self._older:
+            self._timer = asyncio.get_running_loop().call_later(_LISTEN_AFTER_S, self._look)
+
+
 class Call:
     """A request to one of an endpoint's operations."""
 
     __slots__ = (
-        "_has_read_body", "_listener", "_query", "_receive", "body_read", "connection", "headers", "job_id",
-        "method", "path", "query_string",
+        "_has_read_body", "_listener", "_listening_soon", "_query", "_receive", "_waiting", "body_read",
+        "connection", "headers", "job_id", "method", "path", "query_string",
     )  # fmt: skip
 
     def __init__(
-        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], path: str, job_id: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: dict[bytes, bytes],
+        path: str,
+        job_id: str,
+        listening_soon: ListeningSoon,
     ) -> None:
         self.method: str = scope["method"]
         self.path = path
@@ -117,6 +155,7 @@ class Call:
         self.body_read = b""
         self._has_read_body = False
         self._receive = receive
+        self._listening_soon = listening_soon
         self._query: dict[str, str] | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -194,20 +233,21 @@ class Call:
             more = message.get("more_body", False)
         return bytes(body)
 
-    async def while_connected(
-        self, waiting: Coroutine[Any, Any, _T], *, listen_after_s: float = _LISTEN_AFTER_S
-    ) -> _T:
+    async def while_connected(self, waiting: Coroutine[Any, Any, _T], *, listen_at_once: bool = False) -> _T:
         """Wait for something on the client's behalf, for as long as there is a client.
 
-        A client that hangs up within the first `listen_after_s` real seconds is missed only after them.
+        Unless `listen_at_once`, one that hangs up within some tenths of a real second is missed only then.
 
         :raises ClientGone: it hung up.
         """
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task()
         assert task is not None
+        self._waiting = task
         # Most answers are there sooner than a task that listens for the end of the connection.
-        listening = loop.call_later(listen_after_s, self._listen, task)
+        if listen_at_once:
+            self.listen()
+        else:
+            self._listening_soon.add(self)
         try:
             return await waiting
         except asyncio.CancelledError:
@@ -215,12 +255,13 @@ class Call:
                 raise ClientGone from None
             raise
         finally:
-            listening.cancel()
+            self._listening_soon.discard(self)
             if self._listener is not None:
                 self._listener.cancel()
 
-    def _listen(self, task: asyncio.Task[Any]) -> None:
-        self._listener = asyncio.get_running_loop().create_task(self._cancel_when_gone(task))
+    def listen(self) -> None:
+        """From now on, notice it when the client hangs up while it is waited on its behalf."""
+        self._listener = asyncio.get_running_loop().create_task(self._cancel_when_gone(self._waiting))
 
     async def _cancel_when_gone(self, task: asyncio.Task[Any]) -> None:
         # What is left of a body that nobody has read comes first.

@@ -10,6 +10,7 @@ from emulator.api import rate_limits
 from emulator.api.exchange import Call, Reply, StreamedReply
 from emulator.api.openai import door
 from emulator.api.waiting import HINT_HEADER, wait_for_end
+from emulator.clock.slices import in_slices
 from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.request import JobRequest
@@ -99,7 +100,10 @@ async def retry(call: Call, endpoint: Endpoint) -> Reply:
 
 async def purge_queue(_call: Call, endpoint: Endpoint) -> Reply:
     """Cancel every queued job."""
-    return Reply(200, encode({"removed": endpoint.purge_queue(), "status": "completed"}))
+    removed = 0
+    async for _ in in_slices(endpoint.purging()):
+        removed += 1
+    return Reply(200, encode({"removed": removed, "status": "completed"}))
 
 
 async def health(_call: Call, endpoint: Endpoint) -> Reply:
@@ -111,7 +115,7 @@ async def requests(call: Call, endpoint: Endpoint) -> Reply:
     """The jobs the endpoint knows, newest first."""
     offset = call.integer("offset", 0, 0, 10**9)
     limit = call.integer("limit", REQUESTS_PER_PAGE, 1, REQUESTS_PER_PAGE_MAX)
-    jobs, total = endpoint.list_jobs(offset=offset, limit=limit, status=_status_filter(call))
+    jobs, total = await endpoint.search_jobs(offset=offset, limit=limit, status=_status_filter(call))
     more = b"true" if offset + len(jobs) < total else b"false"
     listed = b",".join(_listed(endpoint, job) for job in jobs)
     return Reply(
@@ -166,7 +170,8 @@ async def _ended(call: Call, endpoint: Endpoint, job: Job, wait_ms: int) -> Repl
     frozen: the answer then has a hint.
     """
     hint = "" if job.terminal else await call.while_connected(wait_for_end(endpoint, job, wait_ms))
-    body = status_body(job, endpoint.clock.now_ms())
+    # Of one that has ended, the body does not depend on the time.
+    body = status_body(job, endpoint.clock.now_ms() if job.ended_ms is None else job.ended_ms)
     if not hint:
         return Reply(200, body)
     return Reply(200, body, ((HINT_HEADER, " ".join(hint.split()).encode("ascii", "replace")),))

@@ -33,7 +33,7 @@ class RefusedWorkers:
         :raises ClientGone: the worker hung up meanwhile.
         """
         self._tell(call, refusal)
-        await call.while_connected(_hold(), listen_after_s=0)
+        await call.while_connected(_hold(), listen_at_once=True)
         return refusal
 
     def _tell(self, call: Call, refusal: Reply) -> None:

@@ -20,7 +20,8 @@ async def wait_for_end(endpoint: Endpoint, job: Job, limit_ms: int) -> str:
     so in vain, and nothing otherwise.
     """
     until_ms = endpoint.clock.now_ms() + limit_ms
-    while not await endpoint.wait(job, max(0, until_ms - endpoint.clock.now_ms())):
+    while not await endpoint.wait(job, limit_ms):
+        limit_ms = max(0, until_ms - endpoint.clock.now_ms())
         wait = wait_of(endpoint, job)
         if wait is None or wait.cause is Cause.NEXT_TAKE:
             # A worker is about to ask for it: that takes no emulated time.

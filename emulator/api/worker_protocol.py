@@ -255,7 +255,7 @@ async def _take(asked: WorkerCall, limit: int, *, by_batch: bool = False) -> lis
         taking = _taken(asked, limit, by_batch=by_batch)
         try:
             # A job must not be answered to a worker that has just hung up.
-            return await asked.call.while_connected(taking, listen_after_s=0)
+            return await asked.call.while_connected(taking, listen_at_once=True)
         except ClientGone:
             gateway.hung_up(worker_id)
             raise

@@ -9,13 +9,16 @@ import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
-from emulator.cli.log_writer import LogWriter
+from emulator.cli.log_writer import Line, LineFormatter, LogWriter
 from emulator.cli.terminal_text import one_entry, short_ids
 
 log = logging.getLogger("emulator")
 
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+_LEVELS = {level: f"{logging.getLevelName(level):<7}" for level in (10, 20, 30, 40, 50)}
+_TIME = "%H:%M:%S"
 _LAYOUT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
 #: Before what a worker has written about a job: on a terminal the job alone is told.
 _WORKER_OF_JOB = re.compile(r"worker \S+ (?=job \S+ │ )")
@@ -62,7 +65,7 @@ def log_of_server() -> logging.Handler:
         return logging.StreamHandler(sys.stderr)
 
 
-class _TextFormatter(logging.Formatter):
+class _TextFormatter(LineFormatter):
     """`12:00:01.204 WARNING message`. On a terminal coloured, and short, so that one sees what handlers have
     printed.
     """
@@ -71,26 +74,65 @@ class _TextFormatter(logging.Formatter):
         self._is_short = sys.stderr.isatty()
         self._coloured = self._is_short and "NO_COLOR" not in os.environ
         # Where a colour says how grave it is, no word need.
-        super().__init__("%(asctime)s %(message)s" if self._coloured else _LAYOUT, datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s %(message)s" if self._coloured else _LAYOUT, datefmt=_TIME)
+        self._second = -1
+        self._time = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = one_entry(super().format(record))
+        return self._shown(record.levelno, super().format(record))
+
+    def line(self, line: Line) -> str:
+        at_ms, level, message, _ = line
+        return self._shown(level, self._head(at_ms, level) + message)
+
+    def lines(self, lines: list[Line]) -> str:
+        # Whether there is anything in them that must not be written as it is, can be asked of all together.
+        texts: list[str] = []
+        of, head = (-1, -1), ""
+        for at_ms, level, message, _ in lines:
+            if of != (at_ms, level):
+                of, head = (at_ms, level), self._head(at_ms, level)
+            texts.append(head + message)
+        text = "\n".join(texts)
+        is_plain = text.count("\n") == len(texts) - 1 and text.replace("\n", "").isprintable()
+        return text if is_plain and not self._is_short else super().lines(lines)
+
+    def _head(self, at_ms: int, level: int) -> str:
+        second, ms = divmod(at_ms, 1000)
+        if second != self._second:
+            self._second, self._time = second, datetime.fromtimestamp(second).strftime(_TIME)
+        return f"{self._time} " if self._coloured else f"{self._time}.{ms:03d} {_LEVELS[level]} "
+
+    def _shown(self, level: int, text: str) -> str:
+        line = one_entry(text)
         if self._is_short:
             line = short_ids(_WORKER_OF_JOB.sub("", line, count=1))
-        colour = _COLOURS.get(record.levelno) if self._coloured else None
+        colour = _COLOURS.get(level) if self._coloured else None
         return f"{colour}{line}{_RESET}" if colour else line
 
 
-class _JSONFormatter(logging.Formatter):
+class _JSONFormatter(LineFormatter):
     """One JSON object a line; keys that have no value are left out."""
 
+    wants_fields = True
+
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            **getattr(record, "fields", {}),
-            "message": record.getMessage(),
+        message, fields = record.getMessage(), getattr(record, "fields", {})
+        traceback = self.formatException(record.exc_info) if record.exc_info else None
+        return self._object(record.created, record.levelname, message, fields, traceback)
+
+    def line(self, line: Line) -> str:
+        at_ms, level, message, fields = line
+        return self._object(at_ms / 1000, logging.getLevelName(level), message, fields)
+
+    def _object(
+        self, at_s: float, level: str, message: str, fields: dict[str, Any], traceback: str | None = None
+    ) -> str:
+        told = {
+            "ts": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds"),
+            "level": level.lower(),
+            **fields,
+            "message": message,
+            "traceback": traceback,
         }
-        if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({key: value for key, value in fields.items() if value is not None}, default=str)
+        return json.dumps({key: value for key, value in told.items() if value is not None}, default=str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import shlex
 import sys
@@ -17,6 +16,7 @@ import typer
 
 from emulator.cli.asking import EXIT_FAILED, EXIT_USAGE
 from emulator.cli.banner import banner
+from emulator.cli.garbage import Garbage
 from emulator.cli.help import words_before_dashes
 from emulator.cli.log_format import LogFormat, configure_logging, flush_log, log, log_of_server
 from emulator.cli.reload import reloading
@@ -51,7 +51,6 @@ from emulator.settings import (
 from emulator.workers.handler import HandlerError
 
 _DEFAULTS = EndpointConfig()
-_GC_THRESHOLD = 50_000
 #: Real seconds that tasks which have been cancelled get to end.
 _LAST_PATIENCE_S = 0.1
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -518,10 +517,8 @@ async def _serve(
         await running.enter_async_context(emulator.serve(host, ports[0], tls_port=ports[1]))
         await running.enter_async_context(reloading(emulator, enabled=reload))
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
-        # What is loaded by now stays: the garbage collector need not look through it again and again,
-        # nor start for every few hundred objects of a job.
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
+        garbage = Garbage(lambda: emulator.job_count)
+        running.callback(garbage.leave)
         typer.echo("Ready.")
         sys.stdout.flush()
         watch = LoopWatch()

@@ -15,7 +15,8 @@ _NEXT_LINE = re.compile(r"\n(?!    )")
 
 def printable(text: str) -> str:
     """The text with control characters shown instead of obeyed; line ends and tabs stay."""
-    if text.isascii() and text.replace("\n", "").isprintable():
+    # Nothing of what follows counts as printable.
+    if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return _CONTROL.sub(lambda match: _shown(match[0]), _COLOUR.sub("", text))
 

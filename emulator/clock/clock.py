@@ -71,6 +71,8 @@ class Clock:
         #: The deadline for which the loop is armed.
         self._armed_ms: float = math.inf
         self._activities = Activities()
+        #: Something has ended, or changed: perhaps nothing is being executed now.
+        self.nudge = self._activities.nudge
         self._waits = Waits(self._frozen_at, self._activities.any)
         self._skipping: asyncio.Task[None] | None = None
         self._advancing: asyncio.Lock | None = None
@@ -103,8 +105,8 @@ class Clock:
         """The emulated time, ms since the epoch."""
         if self._rate == 0:
             return self._base_ms
-        passed_ms = int((real_seconds() - self._real_base_s) * 1000 * self._rate)
-        return min(self._base_ms + passed_ms, LATEST_MS)
+        now_ms = self._base_ms + int((real_seconds() - self._real_base_s) * 1000 * self._rate)
+        return now_ms if now_ms < LATEST_MS else LATEST_MS
 
     # Timers
 
@@ -296,10 +298,6 @@ class Clock:
     def forget_execution(self, is_executing: Callable[[], bool]) -> None:
         """Ask it no more."""
         self._activities.ask_no_more(is_executing)
-
-    def nudge(self) -> None:
-        """Something has ended, or changed: perhaps nothing is being executed now."""
-        self._activities.nudge()
 
     def _skip(self) -> None:
         if self._auto and self._waits and self._skipping is None:

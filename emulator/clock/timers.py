@@ -75,10 +75,19 @@ class Timers:
 
     def cancel(self, timer: Timer) -> None:
         """Disarm a timer that is armed; it leaves memory with the next sweep at the latest."""
-        timer.disarm()
-        self._dead += 1
-        if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
-            self._sweep()
+        timer.callback = timer.argument = None
+        # Mostly it is the last of its lane, or the first: then one goes for one that dies.
+        lane = self._lanes[timer.kind]
+        if lane and lane[-1].callback is None:
+            lane.pop()
+            self._held -= 1
+        elif lane and lane[0].callback is None:
+            lane.popleft()
+            self._held -= 1
+        else:
+            self._dead += 1
+            if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
+                self._sweep()
 
     def first(self) -> Timer | None:
         """The earliest armed timer."""

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 class Wakeup:
     """Any number of waiters, woken together; a waiter gives up after a limit on the emulator's clock."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("waiters",)
 
     def __init__(self) -> None:
         #: In order of arrival; a dict, so that one of thousands can leave at once.
-        self._waiters: dict[asyncio.Future[bool], None] = {}
+        self.waiters: dict[asyncio.Future[bool], None] = {}
 
     def notify(self) -> None:
         """Wake all who wait now."""
-        if not self._waiters:
+        if not self.waiters:
             return
-        waiters, self._waiters = self._waiters, {}
+        waiters, self.waiters = self.waiters, {}
         for future in waiters:
             if not future.done():
                 future.set_result(True)
@@ -38,13 +38,13 @@ class Wakeup:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if waiting is not None:
             waiting.future = future
-        self._waiters[future] = None
+        self.waiters[future] = None
         timer = None if limit_ms is None else clock.call_later(limit_ms, kind, _give_up, future)
         try:
             return await future
         finally:
             clock.cancel(timer)
-            self._waiters.pop(future, None)
+            self.waiters.pop(future, None)
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:

@@ -10,6 +10,7 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from emulator.clock.slices import in_slices
 from emulator.core.comeback import come_back
 from emulator.core.events import ChunksRead, unfailing
 from emulator.core.job import RETRYABLE, Job, JobStatus
@@ -109,17 +110,30 @@ class Endpoint:
 
     def reset(self, launcher: WorkerLauncher | None) -> dict[str, int]:
         """Forget all jobs, restart the workers, zero the counters; returns how many of each there were."""
-        counts = {"jobs": len(self._store), "workers": len(self.pool)}
+        workers = len(self.pool)
+        return {"jobs": sum(1 for _ in self.resetting(launcher)), "workers": workers}
+
+    def resetting(self, launcher: WorkerLauncher | None) -> Iterator[None]:
+        """As `reset`, a job with each step. Nobody finds any of them from the first step on; those that come
+        meanwhile stay, and wait for the last.
+        """
         self.pool.close()
-        for job in list(self._store.newest_first()):
+        jobs = self._store.take_all()
+        while jobs:
+            _, job = jobs.popitem()
             if not job.terminal:
                 # Whoever waits learns that the job is no more; nobody else hears of it.
                 job.webhook = None
                 self.life.end(job, JobStatus.CANCELLED)
             self.life.forget(job)
+            # It goes with its turn: to let go of a million at once takes long.
+            del job
+            yield
         self.life.forget_counts()
+        for job in self._store.newest_first():
+            if job.terminal:
+                self.life.ended[job.status] += 1
         self.pool.open(launcher)
-        return counts
 
     # What clients ask for
 
@@ -249,10 +263,20 @@ class Endpoint:
 
     def purge_queue(self) -> int:
         """Cancel every queued job; running ones go on. Returns how many there were (wire.md 4)."""
-        removed = self.queued_count
-        for job in self.queued():
-            self.life.end(job, JobStatus.CANCELLED)
-        return removed
+        return sum(1 for _ in self.purging())
+
+    def purging(self) -> Iterator[Job]:
+        """Cancel the jobs that are queued now, one with each step; those that come meanwhile stay, and one
+        that a worker takes before its turn has come is not cancelled.
+        """
+        last_place = self.queue.last_place
+        for job in list(self.life.interference.held_back()):
+            if job.status is JobStatus.IN_QUEUE:
+                self.life.end(job, JobStatus.CANCELLED)
+                yield job
+        while (first := self.queue.first()) is not None and first.place <= last_place:
+            self.life.end(first, JobStatus.CANCELLED)
+            yield first
 
     @property
     def queued_count(self) -> int:
@@ -295,19 +319,36 @@ class Endpoint:
         newest = sorted(gone.values(), key=_newest, reverse=True)
         return merge(jobs, newest, key=_newest, reverse=True)
 
-    def list_jobs(
-        self, *, offset: int, limit: int, status: JobStatus | None = None, with_timed_out: bool = False
-    ) -> tuple[list[Job], int]:
+    def list_jobs(self, *, offset: int, limit: int, with_timed_out: bool = False) -> tuple[list[Job], int]:
         """Jobs, newest first: `limit` of them from `offset`, and how many there are in all.
 
         `with_timed_out`: with those that timed out, which clients no longer find.
         """
         jobs = self.newest_jobs() if with_timed_out else self._store.newest_first()
         total = self.job_count if with_timed_out else len(self._store)
+        return list(islice(jobs, offset, offset + limit)), total
+
+    async def search_jobs(
+        self, *, offset: int, limit: int, status: JobStatus | None, with_timed_out: bool = False
+    ) -> tuple[list[Job], int]:
+        """As `list_jobs`, those with one status alone: each is looked at, and others are served meanwhile."""
         if status is None:
-            return list(islice(jobs, offset, offset + limit)), total
-        matching = [job for job in jobs if job.status is status]
+            return self.list_jobs(offset=offset, limit=limit, with_timed_out=with_timed_out)
+        most, matching = self._most_with(status), []
+        jobs = list(self.newest_jobs() if with_timed_out else self._store.newest_first()) if most else []
+        async for job in in_slices(jobs):
+            if job.status is status:
+                matching.append(job)
+                if len(matching) == most:
+                    # There can be no more of them.
+                    break
         return matching[offset : offset + limit], len(matching)
+
+    def _most_with(self, status: JobStatus) -> int:
+        """How many jobs may have a status, those among them that are forgotten."""
+        if status is JobStatus.IN_QUEUE:
+            return self.queued_count
+        return self.life.in_progress if status is JobStatus.IN_PROGRESS else self.life.ended[status]
 
 
 def _newest(job: Job) -> int:

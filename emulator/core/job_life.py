@@ -55,6 +55,7 @@ class JobLife:
         self._clock = clock
         self._emit = emit
         self._store = store
+        self._result_limits = _result_limits(config)
         self._advice = Advice()
         self.queue = JobQueue()
         self.takers = Takers(clock, self.hand_back)
@@ -74,6 +75,7 @@ class JobLife:
     def configure(self, config: EndpointConfig) -> None:
         """Go by other settings from now on."""
         self._config = config
+        self._result_limits = _result_limits(config)
         self.pool.configure(config)
 
     def forget_counts(self) -> None:
@@ -177,7 +179,7 @@ class JobLife:
 
     def result_limit(self, job: Job) -> ResultLimit:
         """How large the job's result may be, and each of its chunks."""
-        return ResultLimit.of(self._config.result_limit_mib, sync=job.sync)
+        return self._result_limits[job.sync]
 
     def add_chunk(self, job: Job, chunk: bytes) -> None:
         """A chunk (JSON text) for the job's stream."""
@@ -452,3 +454,9 @@ class JobLife:
             return
         del worker.stopping[job_id]
         self.replace_worker(worker, fault)
+
+
+def _result_limits(config: EndpointConfig) -> tuple[ResultLimit, ResultLimit]:
+    """Of jobs of /run, and of those of /runsync."""
+    of_run, of_runsync = (ResultLimit.of(config.result_limit_mib, sync=sync) for sync in (False, True))
+    return of_run, of_runsync

@@ -129,11 +129,21 @@ class JobQueue:
         self._lane(job).remove(job)
         job.place = 0
 
+    @property
+    def last_place(self) -> int:
+        """The place of the job that came last: those that come later have a higher one."""
+        return self._last_place
+
+    def first(self) -> Job | None:
+        """The job that came first."""
+        first, low = self._normal.head, self._low.head
+        return low if first is None or (low is not None and low.place < first.place) else first
+
     def pop(self) -> Job | None:
         """Take out the job that came first."""
-        first, low = self._normal.head, self._low.head
-        if first is None or (low is not None and low.place < first.place):
-            first = low
+        if self._normal.head is None and self._low.head is None:
+            return None
+        first = self.first()
         if first is not None:
             self.remove(first)
         return first

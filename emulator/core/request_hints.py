@@ -39,7 +39,11 @@ def misspelt_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def odd_keys(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence for each key that may be meant as it is, and yet does not do what many expect of it."""
-    return (*_handed_on(fields), *_inside_input(fields))
+    given = fields.get("input")
+    beside = len(fields) > 1 and not fields.keys() <= REQUEST_KEYS
+    if not isinstance(given, dict) or _BESIDE_INPUT.isdisjoint(given):
+        given = {}
+    return (*(_handed_on(fields) if beside else ()), *(_inside_input(fields, given) if given else ()))
 
 
 def _undocumented(policy: Any) -> Iterator[str]:
@@ -86,10 +90,7 @@ def _handed_on(fields: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _inside_input(fields: Mapping[str, Any]) -> Iterator[str]:
-    given = fields.get("input")
-    if not isinstance(given, dict) or _BESIDE_INPUT.isdisjoint(given):
-        return
+def _inside_input(fields: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
     for key in sorted(_BESIDE_INPUT & given.keys()):
         place = f"policy.{key}" if key in POLICY_KEYS else key
         if place.partition(".")[0] not in fields:

@@ -12,7 +12,7 @@ RUNSYNC_RESULT_MIB = 20
 MIB = 1024 * 1024
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobResult:
     """The end of a job as its worker tells it (wire.md 3 and 7)."""
 

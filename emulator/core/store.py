@@ -25,6 +25,9 @@ class JobStore(Protocol):
     def newest_first(self) -> Iterator[Job]:
         """All jobs, the last submitted first."""
 
+    def take_all(self) -> dict[str, Job]:
+        """Forget all jobs at once; returns them by id."""
+
     def __len__(self) -> int:
         """How many jobs are kept."""
 
@@ -50,6 +53,11 @@ class MemoryStore:
     def newest_first(self) -> Iterator[Job]:
         """All jobs, the last submitted first."""
         return reversed(self._jobs.values())
+
+    def take_all(self) -> dict[str, Job]:
+        """Forget all jobs at once; returns them by id."""
+        jobs, self._jobs = self._jobs, {}
+        return jobs
 
     def __len__(self) -> int:
         return len(self._jobs)

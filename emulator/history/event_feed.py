@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,7 +14,7 @@ from emulator.clock.wakeup import Wakeup
 from emulator.history.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from emulator.clock.clock import Clock
 
@@ -52,7 +53,8 @@ class EventFeed:
         #: Of this emulator alone: numbers of another one mean nothing here.
         self.run = secrets.token_hex(4)
         self._clock = clock
-        self._recent = Recent[FeedEvent](EVENTS_KEPT, _BYTES_KEPT)
+        #: What an event is made of; most are never asked for.
+        self._recent = Recent[tuple[int, str, Callable[[], dict[str, Any]]]](EVENTS_KEPT, _BYTES_KEPT)
         self._last_number = 0
         self._changed = Wakeup()
         self._released = False
@@ -67,12 +69,14 @@ class EventFeed:
     def add(self, kind: str, tell: Callable[[], dict[str, Any]], size: int = 200) -> None:
         """Something has happened; `tell` holds on to about `size` bytes."""
         self._last_number += 1
-        self._recent.add(FeedEvent(self._last_number, kind, tell), size)
-        self._changed.notify()
+        self._recent.add((self._last_number, kind, tell), size)
+        if self._changed.waiters:
+            self._changed.notify()
 
     def since(self, number: int) -> News:
         """The events after the one with this number."""
-        events = list(takewhile(lambda event: event.number > number, reversed(self._recent)))[::-1]
+        newer = takewhile(lambda event: event[0] > number, reversed(self._recent))
+        events = [FeedEvent(*event) for event in newer][::-1]
         oldest = events[0].number if events else self._last_number + 1
         return News(events, missed=oldest > number + 1)
 

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from emulator.core.job_error import explained
 from emulator.masking import masked_body, masked_text
 
 if TYPE_CHECKING:
-    from emulator.core.job import Job
+    from emulator.core.job import Job, JobStatus
 
 _PREVIEW_BYTES = 160
 _HEADLINE_LENGTH = 300
 _INPUT_FIRST = re.compile(r'\s*\{\s*"input"\s*:\s*')
 
 
+#: What can be told of a job later, when it is another.
+Seen: TypeAlias = tuple[
+    str, "JobStatus", bool, str | None, str | None, int, int, int | None, int | None, int | None,
+    int | None, int, str | None, bytes, bool,
+]  # fmt: skip
+
+
+def seen_of(job: Job) -> Seen:
+    """Take down what a job is now. This is done at every step of every job."""
+    body = job.body
+    return (
+        job.id, job.status, job.sync, job.again_of, job.worker_id, job.submitted_ms, job.queued_ms,
+        job.started_ms, job.ended_ms, job.delay_ms, job.execution_ms, job.retries, job.error,
+        body[:_PREVIEW_BYTES], len(body) <= _PREVIEW_BYTES,
+    )  # fmt: skip
+
+
 class JobBrief:
-    """A job as it is now. One is made at every step of every job, so it only copies."""
+    """A job as it was when it was `seen`."""
 
     __slots__ = (
         "_begins", "_whole", "again_of", "delay_ms", "ended_ms", "endpoint_id", "error", "execution_ms", "id",
         "queued_ms", "retries", "started_ms", "status", "submitted_ms", "sync", "worker_id",
     )  # fmt: skip
 
-    def __init__(self, endpoint_id: str, job: Job) -> None:
-        self.id, self.endpoint_id, self.status = job.id, endpoint_id, job.status
-        self.sync, self.again_of, self.worker_id = job.sync, job.again_of, job.worker_id
-        self.submitted_ms, self.queued_ms = job.submitted_ms, job.queued_ms
-        self.started_ms, self.ended_ms = job.started_ms, job.ended_ms
-        self.delay_ms, self.execution_ms = job.delay_ms, job.execution_ms
-        self.retries, self.error = job.retries, job.error
-        self._begins = job.body[:_PREVIEW_BYTES]
-        self._whole = len(job.body) <= _PREVIEW_BYTES
+    def __init__(self, endpoint_id: str, seen: Seen) -> None:
+        self.endpoint_id = endpoint_id
+        (
+            self.id, self.status, self.sync, self.again_of, self.worker_id, self.submitted_ms, self.queued_ms,
+            self.started_ms, self.ended_ms, self.delay_ms, self.execution_ms, self.retries, self.error,
+            self._begins, self._whole,
+        ) = seen  # fmt: skip
 
     @property
     def headline(self) -> str | None:

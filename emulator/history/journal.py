@@ -17,7 +17,7 @@ from emulator.clock.slices import in_slices
 from emulator.clock.wakeup import Wakeup
 from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved
 from emulator.core.job_error import explained
-from emulator.history.job_brief import JobBrief
+from emulator.history.job_brief import JobBrief, seen_of
 from emulator.history.recent import Recent
 from emulator.scenario.matching import matches
 
@@ -57,11 +57,11 @@ class EntryKind(StrEnum):
 class Entry(ABC):
     """One thing that happened. It must not change any more, nor hold on to what does."""
 
-    __slots__ = ("at_ms", "endpoint_id", "fault_id", "number")
+    __slots__ = ("at_ms", "endpoint_id", "fault_id", "number", "size")
 
     kind: EntryKind
 
-    def __init__(self, endpoint_id: str, at_ms: int, fault_id: str | None = None) -> None:
+    def __init__(self, endpoint_id: str, at_ms: int, size: int, fault_id: str | None = None) -> None:
         #: In the order in which all entries came; given by the journal.
         self.number = 0
         #: On the endpoint's clock, ms since the epoch.
@@ -69,6 +69,8 @@ class Entry(ABC):
         self.endpoint_id = endpoint_id
         #: The fault that was ordered and has struck here.
         self.fault_id = fault_id
+        #: About how many bytes of memory it holds.
+        self.size = size
 
     @property
     @abstractmethod
@@ -79,11 +81,6 @@ class Entry(ABC):
     def worker_id(self) -> str | None:
         """The worker it is about."""
         return None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it holds."""
-        return 200
 
     @abstractmethod
     def details(self) -> dict[str, Any]:
@@ -131,7 +128,7 @@ class _EventEntry(Entry):
         worker_id: str | None = None,
         fault_id: str | None = None,
     ) -> None:
-        super().__init__(event.endpoint_id, event.at_ms, fault_id)
+        super().__init__(event.endpoint_id, event.at_ms, 300 + 2 * len(line), fault_id)
         self.kind = kind
         self._line = line
         self._details = details
@@ -146,10 +143,6 @@ class _EventEntry(Entry):
     def worker_id(self) -> str | None:
         return self._worker_id
 
-    @property
-    def size(self) -> int:
-        return 300 + 2 * len(self._line)
-
     def details(self) -> dict[str, Any]:
         return self._details
 
@@ -160,26 +153,33 @@ class _EventEntry(Entry):
 class _Transition(Entry):
     """A job changed its state: what /status would have said then."""
 
-    __slots__ = ("_before", "brief")
+    __slots__ = ("_before", "_seen")
 
     kind = EntryKind.JOB
 
     def __init__(self, event: JobMoved) -> None:
-        super().__init__(event.endpoint_id, event.at_ms)
+        # Every job has three of these, and few are ever read: what it was is taken down, and no more.
+        job = event.job
+        self.number = 0
+        self.at_ms = event.at_ms
+        self.endpoint_id = event.endpoint_id
+        self.fault_id = None
+        self.size = 500 if job.error is None else 500 + len(job.error)
         self._before = event.before
-        self.brief = JobBrief(event.endpoint_id, event.job)
+        self._seen = seen_of(job)
+
+    @property
+    def brief(self) -> JobBrief:
+        """The job as it was."""
+        return JobBrief(self.endpoint_id, self._seen)
 
     @property
     def job_id(self) -> str | None:
-        return self.brief.id
+        return self._seen[0]
 
     @property
     def worker_id(self) -> str | None:
         return self.brief.worker_id
-
-    @property
-    def size(self) -> int:
-        return 500 + len(self.brief.error or "")
 
     def details(self) -> dict[str, Any]:
         brief = self.brief
@@ -218,7 +218,7 @@ class _Output(Entry):
     kind = EntryKind.OUTPUT
 
     def __init__(self, event: JobOutput) -> None:
-        super().__init__(event.endpoint_id, event.at_ms)
+        super().__init__(event.endpoint_id, event.at_ms, 300 + min(len(event.output_json), OUTPUT_KEPT))
         self._form = event.form
         self._job_id, self._worker_id = event.job_id, event.worker_id
         self._size = len(event.output_json)
@@ -231,10 +231,6 @@ class _Output(Entry):
     @property
     def worker_id(self) -> str | None:
         return self._worker_id
-
-    @property
-    def size(self) -> int:
-        return 300 + len(self._text)
 
     def details(self) -> dict[str, Any]:
         if self._size > len(self._text):
@@ -323,11 +319,12 @@ class Journal:
         """Keep an entry."""
         if not self.limit:
             return
+        kind, size = entry.kind, entry.size
         if self._feed is not None:
-            self._feed.add(entry.kind, entry.news, entry.size)
+            self._feed.add(kind, entry.news, size)
         self._last_number += 1
         entry.number = self._last_number
-        self._recent[entry.kind].add(entry, entry.size)
+        self._recent[kind].add(entry, size)
         if self._waiters:
             seen = _Seen(entry)
             for waiter in self._waiters:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emulator.core.events import FaultFired, JobMoved, JobOutput, Notice, WorkerMoved, WorkerWrote
 from emulator.core.job import JobStatus
 from emulator.core.job_error import explained
+from emulator.history.quick_log import quick_log
 
 if TYPE_CHECKING:
     from emulator.core.events import Event
@@ -38,6 +40,21 @@ def log_event(event: Event, *, old_news: bool = False) -> None:
 
 
 def _log_job(event: JobMoved) -> None:
+    job, before, status = event.job, event.before, event.job.status
+    told = f"{event.endpoint_id} job {job.id} {status}"
+    if before is not None:
+        told = f"{event.endpoint_id} job {job.id} {before} → {status}"
+    if status is JobStatus.IN_PROGRESS:
+        told += f" worker={job.worker_id} delay={job.delay_ms} ms"
+    elif job.execution_ms is not None:
+        told += f" worker={job.worker_id} execution={job.execution_ms} ms"
+    if job.error is not None:
+        told += f": {_for_a_person(job.error)}"
+    level = logging.WARNING if status is JobStatus.FAILED else logging.INFO
+    quick_log(log, level, told, partial(_fields_of_job, event))
+
+
+def _fields_of_job(event: JobMoved) -> dict[str, Any]:
     job = event.job
     fields: dict[str, Any] = {
         "event": "job", "endpoint": event.endpoint_id, "job_id": job.id,
@@ -45,17 +62,9 @@ def _log_job(event: JobMoved) -> None:
         "worker_id": job.worker_id, "delay_ms": job.delay_ms, "execution_ms": job.execution_ms,
         "clock_ms": event.at_ms,
     }  # fmt: skip
-    steps = job.status if event.before is None else f"{event.before} → {job.status}"
-    details = ""
-    if job.status is JobStatus.IN_PROGRESS:
-        details = f" worker={job.worker_id} delay={job.delay_ms} ms"
-    elif job.execution_ms is not None:
-        details = f" worker={job.worker_id} execution={job.execution_ms} ms"
     if job.error is not None:
         fields["error"] = job.error
-        details += f": {_for_a_person(job.error)}"
-    level = logging.WARNING if job.status is JobStatus.FAILED else logging.INFO
-    log.log(level, "%s job %s %s%s", event.endpoint_id, job.id, steps, details, extra={"fields": fields})
+    return fields
 
 
 def _log_worker(event: WorkerMoved, old_news: bool) -> None:

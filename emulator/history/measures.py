@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ class Duration:
         took_s = took_ms / 1000
         self.newest.append((at_ms, took_ms))
         self.total_s += took_s
-        self.buckets[next((i for i, bound in enumerate(BUCKETS_S) if took_s <= bound), -1)] += 1
+        self.buckets[bisect_left(BUCKETS_S, took_s)] += 1
 
 
 @dataclass(slots=True)

@@ -63,7 +63,8 @@ class WorkerLogs:
 
     def notify(self) -> None:
         """Have followers look whether what they follow has ended."""
-        self._changed.notify()
+        if self._changed.waiters:
+            self._changed.notify()
 
     def release(self) -> None:
         """End what is being followed."""

@@ -77,6 +77,8 @@ class FaultEffects(Interference):
 
     def holds_back(self, job: Job) -> bool:
         """`stall_ms`: nobody is given it for so long; it can be cancelled, and its ttl runs."""
+        if not self.faults.in_force:
+            return False
         rule = self.strike(Point.QUEUE, lambda: job.input, job_id=job.id)
         if rule is None:
             return False
@@ -99,6 +101,8 @@ class FaultEffects(Interference):
 
     def delivers(self, job: Job, worker: Worker) -> bool:
         """Have the fault that was ordered for the job take its course."""
+        if not self.faults.in_force:
+            return True
         rule = self.strike(Point.DELIVERY, lambda: job.input, job_id=job.id, worker_id=worker.id)
         if rule is None:
             return True

@@ -31,6 +31,8 @@ class Faults:
     def __init__(self) -> None:
         self._at: dict[Point, list[FaultRule]] = {point: [] for point in Point}
         self._made = 0
+        #: Whether there is one at all: every job asks several times.
+        self.in_force = False
 
     def __iter__(self) -> Iterator[FaultRule]:
         return (rule for rules in self._at.values() for rule in rules)
@@ -46,6 +48,7 @@ class Faults:
         rule.id = rule.id or f"fault-{self._made}"
         self.remove(rule.id)
         self._at[rule.point].append(rule)
+        self.in_force = True
         return rule
 
     def restore(self, rule: FaultRule) -> None:
@@ -74,6 +77,7 @@ class Faults:
             for rule in rules:
                 if rule.id == rule_id:
                     rules.remove(rule)
+                    self.in_force = any(self._at.values())
                     return True
         return False
 
@@ -82,6 +86,7 @@ class Faults:
         lifted = [rule for rule in self if endpoint_id in (None, rule.endpoint_id)]
         for rule in lifted:
             self._at[rule.point].remove(rule)
+        self.in_force = any(self._at.values())
         return len(lifted)
 
     def strike(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from emulator.serving.early_answers import ReadingOn
 from emulator.serving.half_closed import HalfClosed, can_be_told
@@ -113,18 +114,23 @@ class GatheringProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_half_sent = self.in_head = True
         self._head_size = 0
-        cast(dict[str, Any], self.scope)["emulator.connection"] = self._gathering
+        self.scope["emulator.connection"] = self._gathering  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """The head of a request has come whole."""
         self.in_head = False
         if self._is_refused:
             return
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
         if size > _HEAD_MAX_KIB * 1024:
             self._refuse_head()
-        else:
-            super().on_headers_complete()
+            return
+        super().on_headers_complete()
+        self.scope["emulator.answer"] = partial(  # type: ignore[typeddict-unknown-key]
+            self._answer_whole, self.cycle
+        )
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has come."""
@@ -175,6 +181,21 @@ class GatheringProtocol(HttpToolsProtocol):
             self.give_up()
         else:
             super().shutdown()
+
+    def _answer_whole(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
+        """Write an answer that is there as a whole; False where it must be sent piece by piece (ASGI).
+
+        uvicorn looks at each header, and writes twice; for what is answered most, that takes as long as to
+        make the answer. `head` has its lines, each with its end.
+        """
+        if cycle.response_started or cycle.disconnected or self.flow.write_paused or not cycle.keep_alive:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self._gathering.write_now(b"%b\r\n%b" % (head, body))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _has_more_to_read(self) -> bool:
         """Whether the client is still sending what has been answered already."""
@@ -230,6 +251,12 @@ class GatheringTransport:
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write the data, and what was kept before."""
+        if self.reading_on is None:
+            self._gathered.append(data)
+            self._flush()
 
     def close(self) -> None:
         """Close once everything has been sent, and a client that was answered early has read it."""

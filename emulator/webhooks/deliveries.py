@@ -115,7 +115,7 @@ class _AttemptEntry(Entry):
     kind = EntryKind.WEBHOOK
 
     def __init__(self, delivery: Delivery, attempt: Attempt, fault_id: str | None) -> None:
-        super().__init__(delivery.endpoint.id, attempt.at_ms, fault_id)
+        super().__init__(delivery.endpoint.id, attempt.at_ms, 300 + len(delivery.body), fault_id)
         self._delivery = delivery
         self._attempt = attempt
         self._number = len(delivery.attempts)
@@ -123,10 +123,6 @@ class _AttemptEntry(Entry):
     @property
     def job_id(self) -> str | None:
         return self._delivery.job_id
-
-    @property
-    def size(self) -> int:
-        return 300 + len(self._delivery.body)
 
     def details(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from emulator.clock.slices import in_slices
 from emulator.core.config import WorkerKind
 from emulator.errors import EmulatorError
 from emulator.workers.cluster.cluster import Cluster
@@ -148,9 +149,12 @@ class Staff:
     def _wire(self, endpoint: Endpoint, url: str, key: str | None = None) -> WireVariables:
         return wire_variables(endpoint, url, key or self._api_key, self._worker_secrets)
 
-    def reset(self, endpoint: Endpoint) -> dict[str, int]:
-        """Forget an endpoint's jobs and restart its workers; see `Endpoint.reset`."""
-        return endpoint.reset(self._launchers.get(endpoint))
+    async def reset(self, endpoint: Endpoint) -> dict[str, int]:
+        """Forget an endpoint's jobs and restart its workers, while others are served."""
+        jobs, workers = 0, len(endpoint.pool)
+        async for _ in in_slices(endpoint.resetting(self._launchers.get(endpoint))):
+            jobs += 1
+        return {"jobs": jobs, "workers": workers}
 
     async def reload(self, endpoint: Endpoint) -> bool:
         """Have workers with the present code take over; see `Emulator.reload`.

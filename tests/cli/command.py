@@ -51,6 +51,12 @@ class Serving:
         """What it has written to standard error."""
         return self._errors.read_text()
 
+    def logs(self, text: str) -> bool:
+        """Whether this is in its log: the lines of a moment are written together, after the answers."""
+        while text not in self.log and self.process.poll() is None:
+            pass
+        return text in self.log
+
     def rows(self, name: str) -> list[str]:
         """The banner's values under a name."""
         words = [line.split(maxsplit=1) for line in self.banner if line.startswith("  ")]

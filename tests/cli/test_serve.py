@@ -67,8 +67,8 @@ def test_without_a_handler_the_mock_worker_obeys_its_input(folder):
         assert (halfway["status"], halfway["output"]) == ("IN_PROGRESS", "second")
         advance(15)
         assert ended(slow)["executionTime"] == 30_000
-        assert f"job {slow}: one line" in served.log
-        assert f"job {slow}: another" in served.log
+        assert served.logs(f"job {slow}: one line")
+        assert served.logs(f"job {slow}: another")
 
         crashing = run_job(mock_crash=True)
         advance(5)
@@ -125,7 +125,7 @@ def test_it_ends_at_once_and_well_when_told_to(folder, number):
         waiting = served.post("/v2/local/run", {"input": {"mock_delay": 3_600}})
         assert waiting["status"] == "IN_QUEUE"
         assert served.stop(number) == 0
-        assert "stopping" in served.log
+        assert served.logs("stopping")
         assert "Traceback" not in served.log
 
 
@@ -144,7 +144,7 @@ def test_it_ends_in_spite_of_a_handler_that_does_not(folder):
         while served.get(f"/v2/local/status/{job_id}")["status"] == "IN_QUEUE":
             assert served.process.poll() is None
         assert served.stop() == 0
-        assert "1 handlers did not stop and were left behind" in served.log
+        assert served.logs("1 handlers did not stop and were left behind")
 
 
 def test_what_a_handler_prints_is_seen(folder):
@@ -156,7 +156,7 @@ def test_what_a_handler_prints_is_seen(folder):
     )
     with serving(folder, "printing.py:handler") as served:
         served.post("/v2/local/runsync", {"input": 1})
-        assert "seen by the user" in served.log
+        assert served.logs("seen by the user")
 
 
 # healthcheck and version

@@ -26,7 +26,7 @@ def test_what_was_answered_survives_kill_9(tmp_path):
     with serving(tmp_path, *EXTERNAL) as server:
         assert ids_of(server) == ids[::-1]
         assert server.get("/health")["jobs"]["inQueue"] == 18
-        assert "20 jobs of before: 18 in the queue, 1 in progress, 1 ended" in server.log
+        assert server.logs("20 jobs of before: 18 in the queue, 1 in progress, 1 ended")
         server.post(f"/job-done/w1/{taken['id']}", {"output": "from before"})
         assert server.get(f"/status/{ids[0]}")["output"] == "from before"
         assert server.get("/job-take/w2?job_in_progress=0")["id"] == ids[1]

@@ -83,6 +83,7 @@ def test_the_log_says_it_once_however_often_it_is_tried(failing):
 
     while tries() < 3:
         assert failing.process.poll() is None
+    assert failing.logs("no worker of 'local' starts")
     assert failing.log.count("no worker of 'local' starts") == 1
     assert failing.log.count("Traceback") == 1
     assert "unhealthy" not in failing.log
@@ -97,4 +98,4 @@ def test_the_log_has_every_try_for_those_who_want_it(folder):
         served.post("/v2/local/run", {"input": 1})
         while served.log.count("│ Traceback") < 2:
             assert served.process.poll() is None
-        assert "initializing → unhealthy: restarting in 1000 ms: ModuleNotFoundError" in served.log
+        assert served.logs("initializing → unhealthy: restarting in 1000 ms: ModuleNotFoundError")

@@ -48,6 +48,10 @@ class Served:
         """What the emulator has logged since it was reset."""
         return self._log_path.read_text()[self._log_start :]
 
+    def logs(self, text: str) -> bool:
+        """Whether this is in its log: the lines of a moment are written together, after the answers."""
+        return any(text in self.log() for _ in range(1_000) if self.get("/_emulator/health"))
+
     def advance(self, ms: int) -> None:
         """Move the frozen clock."""
         self.post("/_emulator/clock/advance", {"by_ms": ms})

@@ -89,7 +89,7 @@ def test_run_sync_asks_again_for_a_job_that_takes_longer_than_runsync_waits(emul
     emulator.advance(90_000)
     gate.open()
     assert answer.result(PATIENCE_S)["output"] == ["before", "after"]
-    assert "GET /v2/gate/status-sync/sync-" in emulator.log()
+    assert emulator.logs("GET /v2/gate/status-sync/sync-")
 
 
 def test_chunks_are_streamed_while_the_job_runs(sdk, gate):

@@ -174,7 +174,7 @@ def test_run_sync_polls_for_a_job_that_takes_longer_than_runsync_waits(
     emulator.advance(90_000)
     gate.open()
     assert output.result(PATIENCE_S) == ["before", "after"]
-    assert "GET /v2/gate/status/sync-" in emulator.log()
+    assert emulator.logs("GET /v2/gate/status/sync-")
 
 
 @on_frozen_clock

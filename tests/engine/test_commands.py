@@ -86,7 +86,7 @@ def test_what_a_killed_emulator_leaves_the_next_one_removes(tmp_path, left_by_co
             assert (done.returncode, done.stdout) == (0, "2 containers removed\n")
         else:
             with serving(tmp_path, "--image", WORKER_IMAGE, **engine_of()) as served:
-                assert "removed 2 containers that an emulator had left behind" in served.log
+                assert served.logs("removed 2 containers that an emulator had left behind")
         assert not left_by_commands()
 
 

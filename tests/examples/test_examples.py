@@ -104,7 +104,7 @@ def test_the_vitest_suite_starts_an_emulator_and_ends_it(run_vitest, tmp_path):
 def test_the_vitest_suite_uses_an_emulator_that_runs(run_vitest, tmp_path):
     with serving(tmp_path) as emulator:
         assert_all_passed(*run_vitest(os.defpath, EMULATOR_URL=f"{emulator.url}/"))
-        assert "/runsync → 200" in emulator.log
+        assert emulator.logs("/runsync → 200")
         (left,) = emulator.get("/_emulator/endpoints")["endpoints"]
         assert left["id"] == "local", "the tests' own endpoints must be gone"
 

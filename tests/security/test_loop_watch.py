@@ -34,9 +34,9 @@ def test_a_handler_that_holds_the_loop_is_named_and_does_not_keep_the_process_fr
         threading.Thread(target=submit, args=(emulator, 1_000_000), daemon=True).start()
         while "nothing has been served for over a second" not in emulator.log:
             pass
-        assert f"held by blocks, {tmp_path}/h.py line 8. An async handler" in emulator.log
+        assert emulator.logs(f"held by blocks, {tmp_path}/h.py line 8. An async handler")
         assert emulator.stop(number) == 1
-        assert "ended at once: the event loop is held by blocks, " in emulator.log
+        assert emulator.logs("ended at once: the event loop is held by blocks, ")
 
 
 def test_a_stall_is_told_once_and_with_its_end(tmp_path):

@@ -272,7 +272,35 @@ async def test_jobs_are_listed_newest_first(stage):
     assert stage.endpoint.list_jobs(offset=0, limit=10) == (newest, 5)
     assert stage.endpoint.list_jobs(offset=1, limit=2) == (newest[1:3], 5)
     assert stage.endpoint.list_jobs(offset=9, limit=2) == ([], 5)
-    assert stage.endpoint.list_jobs(offset=1, limit=5, status=JobStatus.CANCELLED) == ([jobs[1]], 2)
+    cancelled = stage.endpoint.search_jobs(offset=1, limit=5, status=JobStatus.CANCELLED)
+    assert await cancelled == ([jobs[1]], 2)
+
+
+async def test_a_purge_in_pieces_leaves_what_comes_or_is_taken_meanwhile(stage):
+    jobs = [stage.submit() for _ in range(5)]
+    purging = stage.endpoint.purging()
+    assert next(purging) is jobs[0]
+    taken = stage.endpoint.queue.pop()
+    late = stage.submit()
+    low = stage.submit(policy={"lowPriority": True})
+    assert list(purging) == jobs[2:]
+    assert taken is jobs[1]
+    assert [job.status for job in (taken, late, low)] == [JobStatus.IN_QUEUE] * 3
+    assert list(stage.endpoint.queued()) == [late, low]
+
+
+async def test_a_reset_in_pieces_forgets_what_was_there_and_keeps_what_comes(stage):
+    before = [stage.submit() for _ in range(3)]
+    resetting = stage.endpoint.resetting(None)
+    next(resetting)
+    late, ended = stage.submit(), stage.submit()
+    stage.endpoint.cancel(ended.id)
+    assert sum(1 for _ in resetting) == 2
+    assert stage.endpoint.list_jobs(offset=0, limit=9) == ([ended, late], 2)
+    for status, job in ((JobStatus.IN_QUEUE, late), (JobStatus.CANCELLED, ended)):
+        assert await stage.endpoint.search_jobs(offset=0, limit=9, status=status) == ([job], 1)
+    assert {job.status for job in before} == {JobStatus.CANCELLED}
+    assert {timer.argument for timer in stage.clock.pending()} == {late, ended}
 
 
 def test_a_move_that_makes_no_sense_is_refused(stage):

@@ -466,6 +466,7 @@ def test_log_lines_for_a_program_tell_of_deaths(tmp_path):
         job_id = served.post("/v2/local/run", {"input": {"do": "exits_at_once"}})["id"]
         while served.get(f"/v2/local/status/{job_id}")["status"] != "FAILED":
             pass
+        served.stop()
         lines = [json.loads(line) for line in served.log.splitlines()]
     written = [line for line in lines if line.get("event") == "output"]
     assert {(line["stream"], line["job_id"], line["message"].rpartition("│ ")[2]) for line in written} == {

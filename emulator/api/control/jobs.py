@@ -29,7 +29,7 @@ from emulator.core.job import JobStatus
 from emulator.core.json_text import encode
 from emulator.core.waiting import wait_of
 from emulator.errors import JobNotFound
-from emulator.history.job_brief import JobBrief
+from emulator.history.job_brief import JobBrief, seen_of
 from emulator.history.journal import EntryFilter, EntryKind
 from emulator.history.timeline import drawn, timeline
 from emulator.masking import masked_url, masked_value
@@ -67,7 +67,7 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         found: list[bytes] = []
         total = 0
         for each in asked:
-            listed, count = each.list_jobs(
+            listed, count = await each.search_jobs(
                 offset=offset, limit=max(0, limit - len(found)), status=status, with_timed_out=True
             )
             found += [_view(each, job) for job in listed]
@@ -81,7 +81,7 @@ def add_jobs(router: APIRouter, controls: Controls) -> None:
         """
         found, onward = _found(controls, wanted)
         total = sum(each.job_count for each in controls.endpoints.values())
-        listed = [json_of(JobBrief(endpoint.id, job).as_json) for endpoint, job in found]
+        listed = [json_of(JobBrief(endpoint.id, seen_of(job)).as_json) for endpoint, job in found]
         return reply(object_of({"next": onward, "total": total}, jobs=list_of(listed)))
 
     @router.get("/jobs/export", response_model=None, responses=_EXPORTS)
