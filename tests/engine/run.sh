@@ -2,6 +2,7 @@
 # What `make test-docker` runs: the images are built and run by a Docker engine, for real.
 # An engine that answers is used (DOCKER_HOST); else one is installed (Debian's docker.io) and started, as root,
 # until the end. A base image that cannot be pulled is made: tests/docker/base_image.sh.
+# Exits with 75 where no engine can be had, or no base image: that says nothing of the images.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -22,6 +23,11 @@ install_missing() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+no_engine() {
+  echo "no engine here: $1" >&2
+  exit 75
+}
+
 engine=
 stop_engine() {
   if [ -n "$engine" ]; then
@@ -35,16 +41,16 @@ stop_engine() {
 trap stop_engine EXIT
 
 heading "engine"
-install_missing docker docker.io docker-compose docker-compose
+install_missing docker docker.io docker-compose docker-compose || no_engine "its client cannot be installed"
 if ! docker info >/dev/null 2>&1; then
-  install_missing dockerd docker.io iptables iptables debootstrap debootstrap
+  install_missing dockerd docker.io iptables iptables debootstrap debootstrap || no_engine "it cannot be installed"
   folder=$(mktemp -d)
   export DOCKER_HOST=unix://$folder/docker.sock
   /usr/sbin/dockerd --data-root "$folder/data" --exec-root "$folder/exec" -H "$DOCKER_HOST" \
     --pidfile "$folder/pid" >"$folder/log" 2>&1 &
   engine=$!
   until docker info >/dev/null 2>&1; do
-    kill -0 "$engine" 2>/dev/null || { tail -20 "$folder/log" >&2; echo "the engine does not start here: it needs root" >&2; exit 1; }
+    kill -0 "$engine" 2>/dev/null || { tail -20 "$folder/log" >&2; no_engine "it does not start; it needs root"; }
     sleep 0.2
   done
 fi
@@ -53,8 +59,7 @@ docker version --format 'engine {{.Server.Version}}'
 heading "base image"
 base=$(awk '$1 == "FROM" { print $2; exit }' Dockerfile)
 docker image inspect "$base" >/dev/null 2>&1 || timeout 120 docker pull -q "$base" 2>/dev/null || {
-  install_missing debootstrap debootstrap
-  tests/docker/base_image.sh "$base"
+  install_missing debootstrap debootstrap && tests/docker/base_image.sh "$base" || no_engine "no base image can be made"
 }
 
 # By the network of this machine: it is what reaches a package index here.
