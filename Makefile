@@ -12,6 +12,9 @@ JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 N = 10
 BUSY = 0
 
+# The tests start hundreds of Pythons, each of which would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip -qq --disable-pip-version-check
 # Projects of ours in JavaScript, and the mark that npm leaves once their packages are there.

@@ -289,12 +289,17 @@ class Emulator:
             raise EmulatorError("the emulator is not served: use `async with emulator.serve():`")
         return self._url
 
-    @cached_property
+    @property
     def app(self) -> EmulatorApp:
         """The ASGI application, for a server or for a client in this process.
 
         A server that runs it starts and stops the emulator with it.
         """
+        self._app.control()
+        return self._app
+
+    @cached_property
+    def _app(self) -> EmulatorApp:
         from emulator.api.app import EmulatorApp
         from emulator.api.control.controls import Controls
 
@@ -542,7 +547,14 @@ class Emulator:
     ) -> None:
         await self.stop()
 
-    def serve(self, host: str = "127.0.0.1", port: int = 0, *, tls_port: int | None = None) -> Serving:
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        tls_port: int | None = None,
+        control_when_asked: bool = False,
+    ) -> Serving:
         """Serve over HTTP while a `with` block runs; port 0 is any that is free.
 
         `async with` gives the URL, in the loop in which the emulator was started. A plain `with` starts it
@@ -550,20 +562,28 @@ class Emulator:
 
         :param tls_port: where it serves HTTPS beside it, for `api.runpod.ai` too; `tls` then says how it is
             reached. It needs the extra `tls`.
+        :param control_when_asked: load the control API when it is first asked for something, which halves
+            the start. In a test, mocks of time or files could be in its way by then.
         :raises ConfigError: the address cannot be bound, or there is no certificate to be had.
         """
         return Serving(
-            self, lambda: self._serve(host, port, tls_port), self._access.any_key, self._code_token
+            self,
+            lambda: self._serve(host, port, tls_port, control_when_asked=control_when_asked),
+            self._access.any_key,
+            self._code_token,
         )
 
     @asynccontextmanager
-    async def _serve(self, host: str, port: int, tls_port: int | None) -> AsyncIterator[str]:
+    async def _serve(
+        self, host: str, port: int, tls_port: int | None, *, control_when_asked: bool
+    ) -> AsyncIterator[str]:
         from emulator.serving.server import HTTPServer, listen, url_of
         from emulator.serving.workers_door import WorkersDoor
 
         listener = listen(host, port)
         self._guard.loopback_only = is_loopback(host)
-        servers = [HTTPServer(self.app, listener)]
+        app = self._app if control_when_asked else self.app
+        servers = [HTTPServer(app, listener)]
         if tls_port is not None:
             from emulator.serving.tls import LocalAuthority, ServedTLS
 
@@ -573,12 +593,12 @@ class Emulator:
             except ConfigError:
                 listener.close()
                 raise
-            servers.append(HTTPServer(self.app, secure, authority.context()))
+            servers.append(HTTPServer(app, secure, authority.context()))
             self.tls = ServedTLS(url_of(secure, "https"), authority.certificate, authority.bundle)
         for server in servers:
             await server.start()
         self._url = url_of(listener)
-        self._door = WorkersDoor(self.app, self._access.is_ours)
+        self._door = WorkersDoor(app, self._access.is_ours)
         self._obstacles = []
         if self._state is not None:
             self._state.served_at(self._url)

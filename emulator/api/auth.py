@@ -20,7 +20,10 @@ _OPEN = frozenset({"/_emulator/health", "/_emulator/ready"})
 #: Where webhooks are received: whoever calls a webhook has no key either.
 _SINK = "/_emulator/sink/"
 #: The console's files, which hold no data: the page asks for the key before it asks for anything.
-_CONSOLE = "/_emulator/ui"
+CONSOLE_PATH = "/_emulator/ui"
+DOCS_PATH = "/_emulator/docs"
+#: Fetches the documentation with a key, which a browser that opens it cannot send.
+DOCS_WITH_KEY = f"{CONSOLE_PATH}/docs.html"
 #: How a container reaches services of its host; no page can make the name point elsewhere.
 _HOST_OF_CONTAINERS = frozenset({"host.docker.internal", "host.containers.internal"})
 #: Production's own name, for clients whose host cannot be changed (docs/connect.md).
@@ -99,7 +102,7 @@ class Access:
         With keys configured all of it asks for one, except whether it serves, the sinks' receiving side, and
         the console's files.
         """
-        if not self.checks_keys or path in _OPEN or path.startswith((_SINK, f"{_CONSOLE}/")):
+        if not self.checks_keys or path in _OPEN or path.startswith((_SINK, f"{CONSOLE_PATH}/")):
             return None
         return self.refusal(headers.get(b"authorization"))
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
+from emulator.api.auth import CONSOLE_PATH
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import Message, Receive, Scope, Send
 
-CONSOLE_PATH = "/_emulator/ui"
-#: Fetches the documentation with a key, which a browser that opens it cannot send.
-DOCS_WITH_KEY = f"{CONSOLE_PATH}/docs.html"
 _FOLDER = Path(__file__).parents[1] / "console"
 #: Nothing but what is served here is run or asked for; media may be shown from services of this machine.
 _POLICY = "; ".join(

@@ -514,7 +514,8 @@ async def _serve(
         if not await _starts(emulator, stop):
             return
         running.push_async_callback(emulator.stop)
-        await running.enter_async_context(emulator.serve(host, ports[0], tls_port=ports[1]))
+        serving = emulator.serve(host, ports[0], tls_port=ports[1], control_when_asked=True)
+        await running.enter_async_context(serving)
         await running.enter_async_context(reloading(emulator, enabled=reload))
         typer.echo(banner(emulator, reload=reload, in_folder=None if workdir is None else Path.cwd()))
         garbage = Garbage(lambda: emulator.job_count)

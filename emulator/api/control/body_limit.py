@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.types import Message, Receive
 
 BODY_MAX_MIB = 32
+TOO_LARGE = f"the body is larger than {BODY_MAX_MIB} MiB"
 _BODY_MAX = BODY_MAX_MIB * 1024 * 1024
 #: Exceptions of the parsers hold on to the body in circles, which are looked for after a body of this size.
 _LARGE = 256 * 1024
@@ -24,9 +27,9 @@ class ControlBody:
         self._size = 0
 
     @staticmethod
-    def is_too_large(headers: dict[bytes, bytes]) -> bool:
+    def is_too_large(headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether more is announced than is taken."""
-        announced = headers.get(b"content-length", b"0")
+        announced = dict(headers).get(b"content-length", b"0")
         return len(announced) > 12 or (announced.isdigit() and int(announced) > _BODY_MAX)
 
     async def receive(self) -> Message:
@@ -37,7 +40,7 @@ class ControlBody:
         message = await self._receive()
         self._size += len(message.get("body", b""))
         if self._size > _BODY_MAX:
-            raise HTTPException(413, f"the body is larger than {BODY_MAX_MIB} MiB")
+            raise HTTPException(413, TOO_LARGE)
         return message
 
     def forget(self) -> None:
