@@ -1,53 +1,66 @@
 """The garbage collector, in a process that serves: it is not to stop the loop, however many jobs there are.
 
-A full collection looks at every object that has lived for a while: with a million queued jobs for most of a
-second. None of them is garbage, and what a job leaves needs no collector. So while there are very many, what
-has outlived its first look is not looked at again (`gc.freeze`). What becomes garbage among it is found once
-they are gone; that is no more than what was under way at the moments of such looks.
+What a job leaves is no garbage, and lives for long. So what is new is looked at often, while it is little
+and still in the processor's cache, and what has outlived that only now and then: with a million queued jobs
+a look at all takes most of a second.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: After how many new objects these are looked at: those of some thousand jobs, so that few requests wait.
-_THRESHOLD = 50_000
-#: As many are looked through in some hundredths of a second.
+#: After how many new objects these are looked at: half a millisecond's work.
+_THRESHOLD = 2_000
+#: All is looked at when it is told to be, and not after so many looks at what is new.
+_NEVER = 1_000_000_000
+#: Real seconds between looks at all that has come since the start.
+_ALL_EVERY_S = 60.0
+#: As many are looked through in less than a tenth of a second; with more there is no look at all.
 _MANY_JOBS = 20_000
 
 
 class Garbage:
     """Sees to it that collections are short, from when it is made until `leave`.
 
-    What is there by then stays, such as modules: it is not looked at either.
+    What is there by then stays, such as modules: it is not looked at. It needs a running loop.
 
     :param job_count: how many jobs there are.
     """
 
     def __init__(self, job_count: Callable[[], int]) -> None:
         self._job_count = job_count
-        self._has_frozen_jobs = False
         self._thresholds = gc.get_threshold()
         gc.freeze()
-        gc.set_threshold(_THRESHOLD)
-        gc.callbacks.append(self._on_collection)
+        gc.set_threshold(_THRESHOLD, _NEVER, _NEVER)
+        self._looks = _looks_at_what_is_new()
+        self._look_later()
 
     def leave(self) -> None:
         """Have collections be as they were."""
-        gc.callbacks.remove(self._on_collection)
+        self._timer.cancel()
         gc.set_threshold(*self._thresholds)
         gc.unfreeze()
 
-    def _on_collection(self, phase: str, _about: dict[str, Any]) -> None:
-        if phase != "stop":
-            return
-        if self._job_count() > _MANY_JOBS:
-            gc.freeze()
-            self._has_frozen_jobs = True
-        elif self._has_frozen_jobs:
-            gc.unfreeze()
-            self._has_frozen_jobs = False
+    def look_at_all(self) -> None:
+        """Look at what has outlived its first look, too, unless that would take long, or is in vain."""
+        looks = _looks_at_what_is_new()
+        if looks > self._looks and self._job_count() <= _MANY_JOBS:
+            self._looks = looks
+            gc.collect()
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_ALL_EVERY_S, self._on_time)
+
+    def _on_time(self) -> None:
+        self.look_at_all()
+        self._look_later()
+
+
+def _looks_at_what_is_new() -> int:
+    count: int = gc.get_stats()[0]["collections"]
+    return count

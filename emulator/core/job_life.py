@@ -69,8 +69,9 @@ class JobLife:
         self.in_progress = 0
         #: The last that timed out: for those who look into the emulator, not for clients.
         self.timed_out: dict[str, Job] = {}
-        # One bound method for all jobs: a million queued ones hold it in their timers.
+        # One bound method for all jobs: a million of them hold it in their timers.
         self._ttl_callback = self._on_ttl
+        self._forget_callback = self.forget
 
     def configure(self, config: EndpointConfig) -> None:
         """Go by other settings from now on."""
@@ -378,7 +379,9 @@ class JobLife:
                 del self.timed_out[next(iter(self.timed_out))]
         else:
             retention_ms = self._config.sync_retention_ms if job.sync else self._config.retention_ms
-            job.stage_timer = self._clock.call_at(now_ms + retention_ms, "retention", self.forget, job)
+            job.stage_timer = self._clock.call_at(
+                now_ms + retention_ms, "retention", self._forget_callback, job
+            )
         self._emit(JobMoved(self._endpoint_id, job, before, now_ms))
         job.wake_everyone()
 
@@ -398,7 +401,7 @@ class JobLife:
         if job.terminal:
             retention_ms = self._config.sync_retention_ms if job.sync else self._config.retention_ms
             due_ms = (job.ended_ms or 0) + retention_ms
-            job.stage_timer = self._clock.call_at(due_ms, "retention", self.forget, job)
+            job.stage_timer = self._clock.call_at(due_ms, "retention", self._forget_callback, job)
             return
         job.ttl_timer = self._clock.call_at(job.expires_ms, "ttl", self._ttl_callback, job)
         if job.status is JobStatus.IN_PROGRESS:

@@ -7,6 +7,10 @@ import pytest
 
 from emulator.cli.garbage import Garbage
 
+pytestmark = pytest.mark.anyio
+
+FEW, MANY = 100, 1_000_000
+
 
 class Cycle:
     def __init__(self):
@@ -14,43 +18,72 @@ class Cycle:
 
 
 @pytest.fixture
-def jobs():
-    """How many there are."""
-    count = [0]
+async def served():
+    """How many jobs there are, and what looks after the garbage."""
+    count = [FEW]
     garbage = Garbage(lambda: count[0])
-    yield count
+    yield count, garbage
     garbage.leave()
 
 
-def test_what_has_outlived_a_look_is_not_looked_at_again_while_there_are_many_jobs(jobs):
-    jobs[0] = 1_000_000
-    kept = [[] for _ in range(1_000)]
-    gc.collect()
-    assert not any(each is kept for each in gc.get_objects())
-    jobs[0] = 0
-    gc.collect()
-    assert any(each is kept for each in gc.get_objects())
+def work():
+    """Enough for many looks at what is new."""
+    for _ in range(10):
+        [[] for _ in range(10_000)]
 
 
-def test_what_becomes_garbage_meanwhile_is_found_once_the_jobs_are_gone(jobs):
-    jobs[0] = 1_000_000
+def outlived():
+    """A cycle that is there at a look, and becomes garbage after it."""
     cycle = Cycle()
-    seen = weakref.ref(cycle)
-    gc.collect()
-    del cycle
-    gc.collect()
+    work()
+    return weakref.ref(cycle)
+
+
+async def test_what_is_new_is_found_at_once(served):
+    seen = weakref.ref(Cycle())
+    work()
+    assert seen() is None
+
+
+async def test_what_has_outlived_a_look_is_found_by_a_look_at_all_alone(served):
+    _, garbage = served
+    seen = outlived()
+    work()
     assert seen() is not None
-    jobs[0] = 0
-    gc.collect()
-    gc.collect()
+    garbage.look_at_all()
     assert seen() is None
 
 
-def test_where_there_are_few_jobs_all_is_looked_at(jobs):
-    jobs[0] = 100
+async def test_nothing_is_looked_at_that_would_take_long(served):
+    count, garbage = served
+    count[0] = MANY
+    seen = outlived()
+    garbage.look_at_all()
+    assert seen() is not None
+    count[0] = FEW
+    garbage.look_at_all()
+    assert seen() is None
+
+
+async def test_where_nothing_has_come_there_is_no_look_at_all(served):
+    _, garbage = served
+    seen = outlived()
+    garbage.look_at_all()
+    assert seen() is None
+    idle = Cycle()
+    seen = weakref.ref(idle)
+    gc.collect(0)
+    garbage.look_at_all()
+    del idle
+    garbage.look_at_all()
+    assert seen() is not None
+
+
+async def test_what_was_there_before_is_not_looked_at_until_it_leaves():
     cycle = Cycle()
-    seen = weakref.ref(cycle)
-    gc.collect()
-    del cycle
-    gc.collect()
-    assert seen() is None
+    garbage = Garbage(lambda: FEW)
+    try:
+        assert not any(each is cycle for each in gc.get_objects())
+    finally:
+        garbage.leave()
+    assert any(each is cycle for each in gc.get_objects())
