@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.clock.wakeup import Wakeup
 from emulator.history.recent import Recent
@@ -27,15 +27,27 @@ _BYTES_KEPT = 8 * 1024 * 1024
 _SILENCE_S = 15.0
 
 
-@dataclass(slots=True, frozen=True)
-class FeedEvent:
-    """One thing that happened."""
+class FeedEvent(Protocol):
+    """One thing that happened: most are entries of the journal."""
 
-    number: int
-    #: What it is about: `job`, `output`, `log`, `worker`, `webhook`, `fault`, `notice`, `clock`, …
+    #: Given by the feed.
+    event_number: int
+
+    @property
+    def kind(self) -> str:
+        """What it is about: `job`, `output`, `log`, `worker`, `webhook`, `fault`, `notice`, `clock`, …"""
+
+    def news(self) -> dict[str, Any]:
+        """What is told of it, as JSON; made when somebody asks."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the journal has no entry for."""
+
     kind: str
-    #: What is told of it, as JSON; made when somebody asks.
-    tell: Callable[[], dict[str, Any]]
+    news: Callable[[], dict[str, Any]]
+    event_number: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,8 +65,7 @@ class EventFeed:
         #: Of this emulator alone: numbers of another one mean nothing here.
         self.run = secrets.token_hex(4)
         self._clock = clock
-        #: What an event is made of; most are never asked for.
-        self._recent = Recent[tuple[int, str, Callable[[], dict[str, Any]]]](EVENTS_KEPT, _BYTES_KEPT)
+        self._recent = Recent[FeedEvent](EVENTS_KEPT, _BYTES_KEPT)
         self._last_number = 0
         self._changed = Wakeup()
         self._released = False
@@ -68,16 +79,21 @@ class EventFeed:
 
     def add(self, kind: str, tell: Callable[[], dict[str, Any]], size: int = 200) -> None:
         """Something has happened; `tell` holds on to about `size` bytes."""
+        self.keep(_Told(kind, tell), size)
+
+    def keep(self, event: FeedEvent, size: int) -> None:
+        """Something has happened that holds on to about `size` bytes."""
         self._last_number += 1
-        self._recent.add((self._last_number, kind, tell), size)
+        event.event_number = self._last_number
+        self._recent.add(event, size)
         if self._changed.waiters:
             self._changed.notify()
 
     def since(self, number: int) -> News:
         """The events after the one with this number."""
-        newer = takewhile(lambda event: event[0] > number, reversed(self._recent))
-        events = [FeedEvent(*event) for event in newer][::-1]
-        oldest = events[0].number if events else self._last_number + 1
+        newer = takewhile(lambda event: event.event_number > number, reversed(self._recent))
+        events = list(newer)[::-1]
+        oldest = events[0].event_number if events else self._last_number + 1
         return News(events, missed=oldest > number + 1)
 
     def release(self) -> None:
@@ -96,5 +112,5 @@ class EventFeed:
                     async with asyncio.timeout(_SILENCE_S):
                         await self._changed.wait(self._clock, None, "events")
                 news = self.since(after)
-            after = news.events[-1].number if news.events else self._last_number
+            after = news.events[-1].event_number if news.events else self._last_number
             yield news

@@ -57,13 +57,15 @@ class EntryKind(StrEnum):
 class Entry(ABC):
     """One thing that happened. It must not change any more, nor hold on to what does."""
 
-    __slots__ = ("at_ms", "endpoint_id", "fault_id", "number", "size")
+    __slots__ = ("at_ms", "endpoint_id", "event_number", "fault_id", "number", "size")
 
     kind: EntryKind
 
     def __init__(self, endpoint_id: str, at_ms: int, size: int, fault_id: str | None = None) -> None:
         #: In the order in which all entries came; given by the journal.
         self.number = 0
+        #: As `number`, in the feed of all events.
+        self.event_number = 0
         #: On the endpoint's clock, ms since the epoch.
         self.at_ms = at_ms
         self.endpoint_id = endpoint_id
@@ -160,7 +162,7 @@ class _Transition(Entry):
     def __init__(self, event: JobMoved) -> None:
         # Every job has three of these, and few are ever read: what it was is taken down, and no more.
         job = event.job
-        self.number = 0
+        self.number = self.event_number = 0
         self.at_ms = event.at_ms
         self.endpoint_id = event.endpoint_id
         self.fault_id = None
@@ -321,7 +323,7 @@ class Journal:
             return
         kind, size = entry.kind, entry.size
         if self._feed is not None:
-            self._feed.add(kind, entry.news, size)
+            self._feed.keep(entry, size)
         self._last_number += 1
         entry.number = self._last_number
         self._recent[kind].add(entry, size)

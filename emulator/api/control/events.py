@@ -82,10 +82,10 @@ def _is_wanted(kind: str, kinds: frozenset[str] | None) -> bool:
 
 def _event(feed: EventFeed, event: FeedEvent) -> bytes:
     try:
-        text = encode(event.tell())
+        text = encode(event.news())
     except (NotJSON, RecursionError):
         text = b'{"text":"nested too deeply to be shown"}'
-    return format_sse_event(event=event.kind, data_str=text.decode(), id=f"{feed.run}-{event.number}")
+    return format_sse_event(event=event.kind, data_str=text.decode(), id=f"{feed.run}-{event.event_number}")
 
 
 def _number(last_id: str, feed: EventFeed) -> int | None:
