@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from emulator import Emulator, EndpointConfig
 from tests.console.conftest import Endpoint, at
 from tests.console.handlers import handle
+from tests.pipelining import submit_many
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 
@@ -234,16 +235,7 @@ def test_ten_thousand_jobs_are_listed_with_few_rows(open_page):
         endpoint = Endpoint(str(client.url), "many")
         page = open_page(at(endpoint), expects="net::ERR")
         expect(page.locator("#state")).to_contain_text("Ready")
-        # By the page itself, whose connections are few and quick.
-        page.evaluate(
-            """async () => {
-                const send = (n) => fetch("/v2/many/run", {
-                    method: "POST", headers: {authorization: "Bearer x"}, body: `{"input": {"n": ${n}}}`,
-                });
-                for (let i = 0; i < 10000; i += 100)
-                    await Promise.all(Array.from({length: 100}, (_, n) => send(i + n)));
-            }"""
-        )
+        submit_many(f"{client.url}/v2/many/run", ({"n": n} for n in range(10_000)))
         expect(page.get_by_text("10000 of 10000")).to_be_visible()
         assert page.locator(".jobrow").count() < 60
         page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight }")
