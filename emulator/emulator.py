@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,31 +18,21 @@ from emulator.clock.slices import in_slices
 from emulator.core.bounds import ENDPOINTS_MAX
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.endpoint import Endpoint
-from emulator.core.events import (
-    ChunksRead,
-    FaultFired,
-    JobForgotten,
-    JobMoved,
-    WorkerMoved,
-    WorkerWrote,
-    unfailing,
-)
-from emulator.core.job import JobStatus
+from emulator.core.events import unfailing
 from emulator.errors import ConfigError, EmulatorError, EndpointNotFound
 from emulator.history.event_feed import EventFeed
 from emulator.history.journal import ENTRIES_KEPT, Journal
-from emulator.history.log_lines import log_event
 from emulator.history.measures import Measures
 from emulator.history.queue_watch import QueueWatch
 from emulator.history.worker_logs import WorkerLogs
 from emulator.ledger.carrying import for_emulator, state_of_emulator
 from emulator.ledger.parts import Served
 from emulator.ledger.state_file import StateFile
-from emulator.masking import without
 from emulator.s3.store import LocalStore, StoreGone
 from emulator.scenario.faults import Faults
 from emulator.scenario.scenario import Scenario
 from emulator.serving.serving import Serving
+from emulator.telling import Telling
 from emulator.webhooks.deliveries import Webhooks
 from emulator.webhooks.sinks import Sinks
 from emulator.workers.command import with_module_as_command
@@ -70,7 +59,6 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT_ID = "local"
 #: The kinds whose workers reach the emulator over HTTP, and are started here.
 _SERVED = (WorkerKind.PROCESS, WorkerKind.DOCKER, WorkerKind.RAY)
-_FOR_STATE_ALONE = (ChunksRead, JobForgotten)
 #: Real seconds that a webhook call in flight, and answers that are being written, get at the end.
 _WEBHOOK_PATIENCE_S = 2.0
 _ANSWER_PATIENCE_S = 2.0
@@ -145,12 +133,10 @@ class Emulator:
         self.journal = Journal(journal_entries, self._feed)
         #: The local S3 store, where one was asked for.
         self.store = LocalStore() if s3 else None
-        self._listener = None if on_event is None else unfailing(on_event)
         self._sinks = Sinks()
         self._waits = Waits()
-        #: What is ordered for each endpoint.
+        #: What is ordered for each endpoint, and the figures of each.
         self._scenarios: dict[Endpoint, Scenario] = {}
-        #: The figures of each.
         self._measures: dict[Endpoint, Measures] = {}
         self._webhooks = Webhooks(self.journal, self._scenarios)
         #: What workers that are started here prove themselves by.
@@ -168,15 +154,26 @@ class Emulator:
         self._guard = BrowserGuard(allow_hosts=(*allow_hosts, *named))
         self._origins = Origins(allow_origins)
         self._rate_limits = RateLimits(enabled=rate_limits, scale=rate_limit_scale)
-        self._endpoints = {
-            _checked_id(endpoint_id): self._build_endpoint(endpoint_id, given, self.clock)
-            for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items()
-        }
+        self._endpoints: dict[str, Endpoint] = {}
         self._state = None if state is None else StateFile(Path(state), state_sync)
-        self._given = frozenset(self._endpoints)
         self._queue_watch = QueueWatch(self._endpoints)
-        self._staff = Staff(self._access.any_key, lambda: self.worker_key, self.worker_secrets, ray_address)
         self._logs = WorkerLogs(self.clock, self._feed)
+        self._telling = Telling(
+            access=self._access,
+            logs=self._logs,
+            journal=self.journal,
+            webhooks=self._webhooks,
+            queue_watch=self._queue_watch,
+            state=self._state,
+            listener=None if on_event is None else unfailing(on_event),
+            scenarios=self._scenarios,
+            measures=self._measures,
+        )
+        for endpoint_id, given in (endpoints or {DEFAULT_ENDPOINT_ID: None}).items():
+            endpoint = self._build_endpoint(_checked_id(endpoint_id), given, self.clock)
+            self._endpoints[endpoint_id] = endpoint
+        self._given = frozenset(self._endpoints)
+        self._staff = Staff(self._access.any_key, lambda: self.worker_key, self.worker_secrets, ray_address)
         #: Why jobs cannot run now.
         self._obstacles = [_NOT_RUNNING]
         self._started_ms: int | None = None
@@ -657,54 +654,13 @@ class Emulator:
         config = with_module_as_command(config)
 
         def emit(event: Change) -> None:
-            self._on_event(endpoint, event)
+            self._telling.on_event(endpoint, event)
 
         endpoint = Endpoint(endpoint_id, config, clock, emit)
         self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
         self._measures[endpoint] = Measures(endpoint)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint
-
-    def _on_event(self, endpoint: Endpoint, event: Change) -> None:
-        if self._state is not None:
-            self._keep_state_of(self._state, endpoint, event)
-        if isinstance(event, JobMoved):
-            # Each job has three of these: what follows is most of what is done for it beside its life.
-            if event.job.webhook is not None:
-                self._webhooks.on_job_moved(event.job, endpoint)
-            if event.job.status is JobStatus.IN_QUEUE:
-                self._queue_watch.job_came()
-            self._tell(endpoint, event)
-        elif isinstance(event, WorkerWrote):
-            if self._access.checks_keys:
-                # Its environment has a key, and what prints an environment is not rare.
-                told = without(event.line.text, self._access.keys)
-                event = replace(event, line=replace(event.line, text=told))
-            self._logs.add(event)
-            endpoint.clock.nudge()
-            log_event(event, old_news=endpoint.pool.is_old_news(event))
-            if self._listener is not None:
-                self._listener(event)
-        elif not isinstance(event, _FOR_STATE_ALONE):
-            old_news = isinstance(event, WorkerMoved) and endpoint.pool.is_old_news(event)
-            self._tell(endpoint, event, old_news=old_news)
-
-    def _tell(self, endpoint: Endpoint, event: Event, *, old_news: bool = False) -> None:
-        self._logs.notify()
-        self.journal.on_event(event)
-        if (measures := self._measures.get(endpoint)) is not None:
-            measures.on_event(event)
-        endpoint.clock.nudge()
-        log_event(event, old_news=old_news)
-        if self._listener is not None:
-            self._listener(event)
-
-    def _keep_state_of(self, state: StateFile, endpoint: Endpoint, event: Change) -> None:
-        state.on_event(endpoint, event)
-        uses_a_stub = isinstance(event, JobMoved) and len(self._scenarios[endpoint].stubs)
-        if uses_a_stub or isinstance(event, FaultFired):
-            # They count how often they were used.
-            state.touch()
 
 
 def _checked_id(endpoint_id: str) -> str:
