@@ -292,7 +292,7 @@ class Emulator:
 
         A server that runs it starts and stops the emulator with it.
         """
-        self._app.control()
+        self._app.import_control()
         return self._app
 
     @cached_property
@@ -559,7 +559,7 @@ class Emulator:
 
         :param tls_port: where it serves HTTPS beside it, for `api.runpod.ai` too; `tls` then says how it is
             reached. It needs the extra `tls`.
-        :param control_when_asked: load the control API when it is first asked for something, which halves
+        :param control_when_asked: import the control API when it is first asked for something, which halves
             the start. In a test, mocks of time or files could be in its way by then.
         :raises ConfigError: the address cannot be bound, or there is no certificate to be had.
         """
