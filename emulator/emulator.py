@@ -292,7 +292,10 @@ class Emulator:
 
         A server that runs it starts and stops the emulator with it.
         """
-        self._app.import_control()
+        from emulator.api.app import control_app
+
+        # Now: later a test's mocks of time or files could be in its way.
+        control_app()
         return self._app
 
     @cached_property

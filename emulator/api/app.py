@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import threading
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from emulator.api.auth import DOCS_PATH, DOCS_WITH_KEY, is_control
-from emulator.api.control.controls import ControlError
+from emulator.api.control.controls import CONTROLS, ControlError
 from emulator.api.dispatch import Dispatch, ReplyHeaders
 from emulator.api.durability import Durability
 from emulator.api.errors import error_reply
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from starlette.types import Lifespan, Message, Receive, Scope, Send
 
     from emulator.api.auth import Access, BrowserGuard
-    from emulator.api.control.app import ControlApp
     from emulator.api.control.controls import Controls
     from emulator.api.origins import Origins
     from emulator.api.rate_limits import RateLimits
@@ -36,8 +33,8 @@ _ALWAYS_SERVED = frozenset({"/_emulator/health", "/_emulator/ready"})
 class EmulatorApp:
     """Serves the endpoint operations itself; what is no endpoint's goes to a FastAPI application.
 
-    That one is loaded when it is first asked for something: to import it and to build its models takes
-    longer than all the rest of a start, and a handler's author may never ask it for anything.
+    That one is imported when it is first asked for something: it takes longer than all the rest of a start,
+    and a handler's author may never ask it for anything.
     """
 
     def __init__(
@@ -49,24 +46,26 @@ class EmulatorApp:
         origins: Origins,
         rate_limits: RateLimits,
         controls: Controls,
-        lifespan: Lifespan[FastAPI],
+        lifespan: Lifespan[Any],
     ) -> None:
         self._controls = controls
         self._guard = guard
         self._origins = origins
         self._access = access
-        self._default_endpoint_id = default_endpoint_id
         self._lifespan = lifespan
-        self._control: ControlApp | None = None
-        self._loading = threading.Lock()
         self._reply_headers = ReplyHeaders(controls.clock)
         self._dispatch = Dispatch(controls, default_endpoint_id, access, rate_limits, self._reply_headers)
         self._durability = Durability(controls.state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI)."""
+        if scope["type"] == "lifespan":
+            from starlette.routing import Router
+
+            await Router(lifespan=self._lifespan)(scope, receive, send)
+            return
         if scope["type"] != "http":
-            await self.control()(scope, receive, send)
+            await control_app()(scope, receive, send)
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -96,27 +95,15 @@ class EmulatorApp:
             await self._dispatch.serve(path, headers, scope, receive, send)
         else:
             send = self._durability.of_control(scope["method"], send)
-            if self._control is None and _CONTROL_MODULE not in sys.modules:
-                await asyncio.to_thread(self.control)
-            await self.control()(_as_json(scope), receive, self._with_headers(send))
+            if _CONTROL_MODULE not in sys.modules:
+                # To import it takes a third of a second, in which others are served.
+                await asyncio.to_thread(control_app)
+            scope = {**_as_json(scope), CONTROLS: self._controls}
+            await control_app()(scope, receive, self._with_headers(send))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document of everything that is served."""
-        return self.control().openapi()
-
-    @staticmethod
-    def import_control() -> None:
-        """Import what serves everything that is no endpoint's: later a test's mocks could be in the way."""
-        import_module(_CONTROL_MODULE)
-
-    def control(self) -> ControlApp:
-        """What serves everything that is no endpoint's. To build it takes 0.1 s, to import it twice that."""
-        with self._loading:
-            if self._control is None:
-                from emulator.api.control.app import ControlApp
-
-                self._control = ControlApp(self._controls, self._default_endpoint_id, self._lifespan)
-            return self._control
+        return control_app().openapi()
 
     def _not_ready(self, path: str) -> list[str]:
         """Why the path cannot be served now; whether the emulator is ready can always be asked."""
@@ -129,6 +116,13 @@ class EmulatorApp:
             await send(message)
 
         return send_with_headers
+
+
+def control_app() -> FastAPI:
+    """What serves everything that is no endpoint's."""
+    from emulator.api.control.app import CONTROL_APP
+
+    return CONTROL_APP
 
 
 def _as_json(scope: Scope) -> Scope:

@@ -12,20 +12,23 @@ from starlette.requests import Request
 
 from emulator.api.auth import DOCS_PATH, is_control
 from emulator.api.console_page import PAGE_HEADERS, add_console
-from emulator.api.control.basics import add_basics
+from emulator.api.control import (
+    basics,
+    endpoints,
+    events,
+    history,
+    jobs,
+    metrics,
+    orders,
+    s3,
+    state,
+    time,
+    workers,
+)
 from emulator.api.control.bodies import ControlErrorBody
 from emulator.api.control.body_limit import TOO_LARGE, ControlBody
 from emulator.api.control.controls import ControlError, refusal_of
-from emulator.api.control.endpoints import add_endpoints
-from emulator.api.control.events import add_events
-from emulator.api.control.history import add_history
-from emulator.api.control.jobs import add_jobs
-from emulator.api.control.metrics import add_metrics
-from emulator.api.control.orders import add_orders
-from emulator.api.control.s3 import add_s3
-from emulator.api.control.state import add_state
-from emulator.api.control.time import add_time
-from emulator.api.control.workers import add_workers
+from emulator.api.control.given import Given
 from emulator.api.docs_page import docs_page
 from emulator.api.errors import INTERNAL_ERROR, error_body
 from emulator.api.openapi import describe_operations
@@ -36,9 +39,7 @@ from emulator.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Lifespan, Receive, Scope, Send
-
-    from emulator.api.control.controls import Controls
+    from starlette.types import Receive, Scope, Send
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ControlErrorBody},
@@ -51,15 +52,14 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 _CODES = {404: "not_found", 413: "too_large"}
 
 
-class ControlApp(FastAPI):
-    """Everything under `/_emulator`, and what starts and stops with a server of somebody else's."""
+class _ControlApp(FastAPI):
+    """Everything under `/_emulator`, and the console. A request's scope has the emulator's `Controls`."""
 
-    def __init__(self, controls: Controls, default_endpoint_id: str, lifespan: Lifespan[FastAPI]) -> None:
+    def __init__(self) -> None:
         super().__init__(
             title="runpod-emulator",
             version=__version__,
             description="A local emulator of the Runpod Serverless endpoint API.",
-            lifespan=lifespan,
             docs_url=None,
             redoc_url=None,
             openapi_url="/_emulator/openapi.json",
@@ -67,8 +67,13 @@ class ControlApp(FastAPI):
             strict_content_type=False,
         )
         self._described: dict[str, Any] | None = None
-        self._default_endpoint_id = default_endpoint_id
-        self.include_router(_control_router(controls))
+        # Calls that change something answer once the change is visible.
+        control = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
+        for part in (
+            basics, time, endpoints, jobs, workers, orders, history, events, metrics, s3, state,
+        ):  # fmt: skip
+            control.include_router(part.router)
+        self.include_router(control)
         self.add_api_route(DOCS_PATH, self._docs, include_in_schema=False)
         add_console(self)
         self.add_exception_handler(HTTPException, _on_http_exception)
@@ -96,21 +101,10 @@ class ControlApp(FastAPI):
             self._described = describe_operations(super().openapi())
         return self._described
 
-    async def _docs(self, request: Request) -> HTMLResponse:
+    async def _docs(self, request: Request, controls: Given) -> HTMLResponse:
         base_url = str(request.base_url).rstrip("/")
-        page = docs_page(self.openapi(), base_url, self._default_endpoint_id)
+        page = docs_page(self.openapi(), base_url, next(iter(controls.endpoints)))
         return HTMLResponse(page, headers={name.decode(): value.decode() for name, value in PAGE_HEADERS})
-
-
-def _control_router(controls: Controls) -> APIRouter:
-    """The routes of the control API. Calls that change something answer once the change is visible."""
-    router = APIRouter(prefix="/_emulator", tags=["control"], responses=_REFUSALS)
-    for add in (
-        add_basics, add_time, add_endpoints, add_jobs, add_workers, add_orders, add_history, add_events,
-        add_metrics, add_s3, add_state,
-    ):  # fmt: skip
-        add(router, controls)
-    return router
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -157,3 +151,7 @@ async def _on_unexpected(_: Request, error: Exception) -> Response:
 
 def _control_error(error: ControlError, headers: Mapping[str, str] | None = None) -> Response:
     return Response(error.body(), error.status, media_type="application/json", headers=headers)
+
+
+#: For all emulators of a process: the framework keeps for good whatever a route is made of.
+CONTROL_APP = _ControlApp()

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from emulator.webhooks.sinks import Sinks
 
 
+#: Under this a request's scope has those of the emulator that got it.
+CONTROLS = "emulator.controls"
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Controls:
     """What the control API can do to the emulator."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from emulator.api.control.controls import ControlError
+from emulator.api.control.given import Given
 from emulator.core.json_text import NotJSON, encode
 from emulator.history.event_feed import FOLLOWERS_MAX
 from emulator.version import __version__
@@ -15,7 +16,6 @@ from emulator.version import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from emulator.api.control.controls import Controls
     from emulator.history.event_feed import EventFeed, FeedEvent
 
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -24,25 +24,25 @@ _HINT = "see docs/console.md"
 _UNASKED = frozenset({"worker", "api"})
 
 
-def add_events(router: APIRouter, controls: Controls) -> None:
-    """`/events`."""
+router = APIRouter()
 
-    @router.get("/events", response_model=None, responses=_STREAM)
-    async def events(
-        request: Request, kind: Annotated[list[str] | None, Query()] = None
-    ) -> EventSourceResponse:
-        """What happens from now on, as server-sent events: `kind` may be given several times; without it all
-        kinds come but the calls, `api` and `worker`. With `Last-Event-ID` what has come since is sent first.
-        The first event, `hello`, says whether something was `missed` meanwhile.
-        """
-        feed = controls.feed
-        if feed.followers >= FOLLOWERS_MAX:
-            raise ControlError(
-                429, "too_many", f"{FOLLOWERS_MAX} streams of events are open already: close some", _HINT
-            )
-        after = _number(request.headers.get("last-event-id", ""), feed)
-        wanted = None if kind is None else frozenset(kind)
-        return EventSourceResponse(_counted(feed, _written(feed, after, wanted, is_open=controls.is_open())))
+
+@router.get("/events", response_model=None, responses=_STREAM)
+async def events(
+    controls: Given, request: Request, kind: Annotated[list[str] | None, Query()] = None
+) -> EventSourceResponse:
+    """What happens from now on, as server-sent events: `kind` may be given several times; without it all
+    kinds come but the calls, `api` and `worker`. With `Last-Event-ID` what has come since is sent first.
+    The first event, `hello`, says whether something was `missed` meanwhile.
+    """
+    feed = controls.feed
+    if feed.followers >= FOLLOWERS_MAX:
+        raise ControlError(
+            429, "too_many", f"{FOLLOWERS_MAX} streams of events are open already: close some", _HINT
+        )
+    after = _number(request.headers.get("last-event-id", ""), feed)
+    wanted = None if kind is None else frozenset(kind)
+    return EventSourceResponse(_counted(feed, _written(feed, after, wanted, is_open=controls.is_open())))
 
 
 async def _counted(feed: EventFeed, written: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from emulator.api.control.bodies import Deleted
 from emulator.api.control.controls import ControlError
+from emulator.api.control.given import Given
 from emulator.api.control.history_bodies import (
     AttemptView,
     DeliveriesView,
@@ -47,83 +48,93 @@ class JournalFormat(StrEnum):
     HAR = "har"
 
 
-def add_history(router: APIRouter, controls: Controls) -> None:
-    """`/journal` and `/webhooks`."""
-    journal = controls.journal
+router = APIRouter()
 
-    @router.get("/journal", response_model=None, responses={200: {"content": _FORMATS}})
-    async def read(
-        kind: EntryKind | None = None,
-        endpoint: str | None = None,
-        job: str | None = None,
-        since: int = 0,
-        limit: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
-        format: JournalFormat = JournalFormat.JSON,
-    ) -> Response:
-        """The entries, oldest first, as one document, as JSON lines, or the calls among them as HAR."""
-        query = EntryFilter(kind=kind, endpoint_id=endpoint, job_id=job, since=since)
-        return await _written(await journal.search(query, limit), format)
 
-    @router.delete("/journal")
-    async def clear(endpoint: str | None = None) -> Deleted:
-        """Forget all entries, or those of one endpoint."""
-        return Deleted(deleted=journal.clear(endpoint))
+@router.get("/journal", response_model=None, responses={200: {"content": _FORMATS}})
+async def read(
+    controls: Given,
+    kind: EntryKind | None = None,
+    endpoint: str | None = None,
+    job: str | None = None,
+    since: int = 0,
+    limit: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
+    format: JournalFormat = JournalFormat.JSON,
+) -> Response:
+    """The entries, oldest first, as one document, as JSON lines, or the calls among them as HAR."""
+    query = EntryFilter(kind=kind, endpoint_id=endpoint, job_id=job, since=since)
+    return await _written(await controls.journal.search(query, limit), format)
 
-    @router.post("/journal/find", response_model=JournalView)
-    async def find(request: JournalQuery) -> Response:
-        """The entries that are like `match`, oldest first; of too many the newest `limit`."""
-        return await _written(await journal.search(_query(request), request.limit), JournalFormat.JSON)
 
-    @router.post("/journal/count")
-    async def count(request: JournalQuery) -> JournalCount:
-        """How many entries there are that are like `match`."""
-        return JournalCount(count=len(await journal.search(_query(request), request.limit)))
+@router.delete("/journal")
+async def clear(controls: Given, endpoint: str | None = None) -> Deleted:
+    """Forget all entries, or those of one endpoint."""
+    return Deleted(deleted=controls.journal.clear(endpoint))
 
-    @router.post("/journal/wait", response_model=JournalView)
-    async def wait(request: JournalWait, client: Request) -> Response:
-        """Wait, in real time, until there are `count` such entries; answers with those there are then."""
-        query, clock = _query(request), controls.clock
-        if request.endpoint is not None:
-            clock = controls.clock_of(request.endpoint)
-        await controls.waits.until(
-            journal.wait(query, request.count, clock), timeout_ms=request.timeout_ms, receive=client.receive
+
+@router.post("/journal/find", response_model=JournalView)
+async def find(controls: Given, request: JournalQuery) -> Response:
+    """The entries that are like `match`, oldest first; of too many the newest `limit`."""
+    return await _written(await controls.journal.search(_query(request), request.limit), JournalFormat.JSON)
+
+
+@router.post("/journal/count")
+async def count(controls: Given, request: JournalQuery) -> JournalCount:
+    """How many entries there are that are like `match`."""
+    return JournalCount(count=len(await controls.journal.search(_query(request), request.limit)))
+
+
+@router.post("/journal/wait", response_model=JournalView)
+async def wait(controls: Given, request: JournalWait, client: Request) -> Response:
+    """Wait, in real time, until there are `count` such entries; answers with those there are then."""
+    query, clock = _query(request), controls.clock
+    if request.endpoint is not None:
+        clock = controls.clock_of(request.endpoint)
+    await controls.waits.until(
+        controls.journal.wait(query, request.count, clock),
+        timeout_ms=request.timeout_ms,
+        receive=client.receive,
+    )
+    return await _written(await controls.journal.search(query, request.limit), JournalFormat.JSON)
+
+
+@router.get("/webhooks")
+async def webhooks(controls: Given, endpoint: str | None = None, job: str | None = None) -> DeliveriesView:
+    """The newest webhook deliveries with all their attempts, oldest first."""
+    return DeliveriesView(
+        webhooks=[
+            _delivery_view(each)
+            for each in controls.webhooks
+            if endpoint in (None, each.endpoint.id) and job in (None, each.job_id)
+        ]
+    )
+
+
+@router.get("/webhooks/{number}", response_model=DeliveryDetail)
+async def webhook(controls: Given, number: int) -> Response:
+    """One delivery, with the body that was sent."""
+    delivery = _find_delivery(controls, number)
+    return reply(
+        object_of(
+            _delivery_view(delivery).model_dump(mode="json"),
+            body=json_of(lambda: masked_body(delivery.body)),
         )
-        return await _written(await journal.search(query, request.limit), JournalFormat.JSON)
+    )
 
-    @router.get("/webhooks")
-    async def webhooks(endpoint: str | None = None, job: str | None = None) -> DeliveriesView:
-        """The newest webhook deliveries with all their attempts, oldest first."""
-        return DeliveriesView(
-            webhooks=[
-                _delivery_view(each)
-                for each in controls.webhooks
-                if endpoint in (None, each.endpoint.id) and job in (None, each.job_id)
-            ]
+
+@router.post("/webhooks/{number}/redeliver")
+async def redeliver(controls: Given, number: int, request: Redelivery | None = None) -> DeliveryView:
+    """Send a webhook once more, with the body it had, to where it went or to another URL."""
+    url = None if request is None or request.url is None else checked_webhook(request.url)
+    return _delivery_view(controls.webhooks.redeliver(_find_delivery(controls, number), url))
+
+
+def _find_delivery(controls: Controls, number: int) -> Delivery:
+    if (delivery := controls.webhooks.get(number)) is None:
+        raise ControlError(
+            404, "not_found", f"there is no webhook delivery {number}", "see /_emulator/webhooks"
         )
-
-    def find_delivery(number: int) -> Delivery:
-        if (delivery := controls.webhooks.get(number)) is None:
-            raise ControlError(
-                404, "not_found", f"there is no webhook delivery {number}", "see /_emulator/webhooks"
-            )
-        return delivery
-
-    @router.get("/webhooks/{number}", response_model=DeliveryDetail)
-    async def webhook(number: int) -> Response:
-        """One delivery, with the body that was sent."""
-        delivery = find_delivery(number)
-        return reply(
-            object_of(
-                _delivery_view(delivery).model_dump(mode="json"),
-                body=json_of(lambda: masked_body(delivery.body)),
-            )
-        )
-
-    @router.post("/webhooks/{number}/redeliver")
-    async def redeliver(number: int, request: Redelivery | None = None) -> DeliveryView:
-        """Send a webhook once more, with the body it had, to where it went or to another URL."""
-        url = None if request is None or request.url is None else checked_webhook(request.url)
-        return _delivery_view(controls.webhooks.redeliver(find_delivery(number), url))
+    return delivery
 
 
 def _query(request: JournalQuery) -> EntryFilter:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from emulator.api.control.given import Given
 from emulator.api.control.job_bodies import (
     JobBriefs,
     JobExport,
@@ -52,82 +53,90 @@ _EXPORTS: dict[int | str, dict[str, Any]] = {
 Count = Annotated[int, Query(ge=0, le=1_000_000)]
 
 
-def add_jobs(router: APIRouter, controls: Controls) -> None:
-    """`/jobs`."""
+router = APIRouter()
 
-    @router.get("/jobs", response_model=JobsView)
-    async def jobs(
-        endpoint: str | None = None,
-        status: JobStatus | None = None,
-        limit: Count = _LISTED,
-        offset: Count = 0,
-    ) -> Response:
-        """Jobs, newest first, with those that timed out; of one endpoint, or of all, one after the other."""
-        asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]
-        found: list[bytes] = []
-        total = 0
-        for each in asked:
-            listed, count = await each.search_jobs(
-                offset=offset, limit=max(0, limit - len(found)), status=status, with_timed_out=True
-            )
-            found += [_view(each, job) for job in listed]
-            total += count
-        return reply(object_of({"total": total}, jobs=list_of(found)))
 
-    @router.get("/jobs/list", response_model=JobBriefs)
-    async def briefs(wanted: Annotated[JobPage, Query()]) -> Response:
-        """Jobs of all endpoints in a few words, newest first, as far as they are wanted; `next` begins the
-        next page.
-        """
-        found, onward = _found(controls, wanted)
-        total = sum(each.job_count for each in controls.endpoints.values())
-        listed = [json_of(JobBrief(endpoint.id, seen_of(job)).as_json) for endpoint, job in found]
-        return reply(object_of({"next": onward, "total": total}, jobs=list_of(listed)))
-
-    @router.get("/jobs/export", response_model=None, responses=_EXPORTS)
-    async def export(wanted: Annotated[JobExport, Query()]) -> Response:
-        """Jobs in full, as far as they are wanted: a line of JSON each, or their calls as HAR."""
-        found = list(_walked(controls, wanted))
-        if wanted.format == "har":
-            ids = {job.id for _, job in found}
-            calls = controls.journal.find(EntryFilter(kind=EntryKind.API))
-            return reply(await har(call for call in calls if call.job_id in ids))
-        lines = b"".join(_view(endpoint, job) + b"\n" for endpoint, job in found)
-        return Response(lines, media_type="application/jsonl")
-
-    @router.get("/jobs/{job_id}", response_model=JobView)
-    async def job(job_id: str) -> Response:
-        """One job."""
-        return reply(_view(*controls.find_job(job_id)))
-
-    @router.get("/jobs/{job_id}/timeline")
-    async def job_timeline(job_id: str) -> Timeline:
-        """What has happened to a job, a line each, as far as the journal goes back."""
-        return Timeline(lines=timeline(controls.journal, job_id), **_drawn(controls, job_id))
-
-    @router.get("/jobs/{job_id}/output", response_model=PartialOutputs)
-    async def job_output(job_id: str) -> Response:
-        """The chunks and the progress that a job has sent, as far as the journal goes back. Other than
-        /stream it takes nothing away from those who read that.
-        """
-        entries = controls.journal.find(EntryFilter(kind=EntryKind.OUTPUT, job_id=job_id))
-        return reply(encode({"outputs": [{"at_ms": each.at_ms, **each.details()} for each in entries]}))
-
-    @router.post("/jobs/{job_id}/run-again", response_model=JobView)
-    async def run_again(job_id: str, again: RunAgain | None = None) -> Response:
-        """Submit a job's request once more, or another in its place; the new job tells what it repeats."""
-        endpoint, job = controls.find_job(job_id)
-        request = None if again is None or again.request is None else encode(again.request)
-        return reply(_view(endpoint, endpoint.run_again(job, request)))
-
-    @router.post("/jobs/{job_id}/wait", response_model=JobView)
-    async def wait(job_id: str, request: JobWait, client: Request) -> Response:
-        """Wait, in real time, for the end of a job; answers with the job as it then stands."""
-        endpoint, job = controls.find_job(job_id)
-        await controls.waits.until(
-            endpoint.wait(job, None), timeout_ms=request.timeout_ms, receive=client.receive
+@router.get("/jobs", response_model=JobsView)
+async def jobs(
+    controls: Given,
+    endpoint: str | None = None,
+    status: JobStatus | None = None,
+    limit: Count = _LISTED,
+    offset: Count = 0,
+) -> Response:
+    """Jobs, newest first, with those that timed out; of one endpoint, or of all, one after the other."""
+    asked = controls.endpoints.values() if endpoint is None else [controls.endpoint(endpoint)]
+    found: list[bytes] = []
+    total = 0
+    for each in asked:
+        listed, count = await each.search_jobs(
+            offset=offset, limit=max(0, limit - len(found)), status=status, with_timed_out=True
         )
-        return reply(_view(endpoint, job))
+        found += [_view(each, job) for job in listed]
+        total += count
+    return reply(object_of({"total": total}, jobs=list_of(found)))
+
+
+@router.get("/jobs/list", response_model=JobBriefs)
+async def briefs(controls: Given, wanted: Annotated[JobPage, Query()]) -> Response:
+    """Jobs of all endpoints in a few words, newest first, as far as they are wanted; `next` begins the
+    next page.
+    """
+    found, onward = _found(controls, wanted)
+    total = sum(each.job_count for each in controls.endpoints.values())
+    listed = [json_of(JobBrief(endpoint.id, seen_of(job)).as_json) for endpoint, job in found]
+    return reply(object_of({"next": onward, "total": total}, jobs=list_of(listed)))
+
+
+@router.get("/jobs/export", response_model=None, responses=_EXPORTS)
+async def export(controls: Given, wanted: Annotated[JobExport, Query()]) -> Response:
+    """Jobs in full, as far as they are wanted: a line of JSON each, or their calls as HAR."""
+    found = list(_walked(controls, wanted))
+    if wanted.format == "har":
+        ids = {job.id for _, job in found}
+        calls = controls.journal.find(EntryFilter(kind=EntryKind.API))
+        return reply(await har(call for call in calls if call.job_id in ids))
+    lines = b"".join(_view(endpoint, job) + b"\n" for endpoint, job in found)
+    return Response(lines, media_type="application/jsonl")
+
+
+@router.get("/jobs/{job_id}", response_model=JobView)
+async def job(controls: Given, job_id: str) -> Response:
+    """One job."""
+    return reply(_view(*controls.find_job(job_id)))
+
+
+@router.get("/jobs/{job_id}/timeline")
+async def job_timeline(controls: Given, job_id: str) -> Timeline:
+    """What has happened to a job, a line each, as far as the journal goes back."""
+    return Timeline(lines=timeline(controls.journal, job_id), **_drawn(controls, job_id))
+
+
+@router.get("/jobs/{job_id}/output", response_model=PartialOutputs)
+async def job_output(controls: Given, job_id: str) -> Response:
+    """The chunks and the progress that a job has sent, as far as the journal goes back. Other than
+    /stream it takes nothing away from those who read that.
+    """
+    entries = controls.journal.find(EntryFilter(kind=EntryKind.OUTPUT, job_id=job_id))
+    return reply(encode({"outputs": [{"at_ms": each.at_ms, **each.details()} for each in entries]}))
+
+
+@router.post("/jobs/{job_id}/run-again", response_model=JobView)
+async def run_again(controls: Given, job_id: str, again: RunAgain | None = None) -> Response:
+    """Submit a job's request once more, or another in its place; the new job tells what it repeats."""
+    endpoint, job = controls.find_job(job_id)
+    request = None if again is None or again.request is None else encode(again.request)
+    return reply(_view(endpoint, endpoint.run_again(job, request)))
+
+
+@router.post("/jobs/{job_id}/wait", response_model=JobView)
+async def wait(controls: Given, job_id: str, request: JobWait, client: Request) -> Response:
+    """Wait, in real time, for the end of a job; answers with the job as it then stands."""
+    endpoint, job = controls.find_job(job_id)
+    await controls.waits.until(
+        endpoint.wait(job, None), timeout_ms=request.timeout_ms, receive=client.receive
+    )
+    return reply(_view(endpoint, job))
 
 
 def _walked(controls: Controls, wanted: JobFilter) -> Iterator[tuple[Endpoint, Job]]:

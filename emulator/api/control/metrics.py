@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from emulator.api.control.endpoint_bodies import Charted
+from emulator.api.control.given import Given
 from emulator.api.control.replies import reply
 from emulator.core.json_text import encode
 from emulator.history.measures import BUCKETS_S
@@ -24,30 +25,32 @@ if TYPE_CHECKING:
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 
 
-def add_metrics(router: APIRouter, controls: Controls) -> None:
-    """`/metrics` and `/endpoints/{id}/charts`."""
+router = APIRouter()
 
-    @router.get("/metrics", response_model=None, responses=_TEXT)
-    async def metrics() -> Response:
-        """All figures, for Prometheus."""
-        # Few ask for them, so that the rest need not wait for the import.
-        from prometheus_client import CollectorRegistry, generate_latest
-        from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-        registry = CollectorRegistry()
-        registry.register(_Figures(controls))
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+@router.get("/metrics", response_model=None, responses=_TEXT)
+async def metrics(controls: Given) -> Response:
+    """All figures, for Prometheus."""
+    # Few ask for them, so that the rest need not wait for the import.
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-    @router.get("/endpoints/{endpoint_id}/charts", response_model=Charted)
-    async def charts(
-        endpoint_id: str,
-        window_s: Annotated[int, Query(ge=1, le=86_400)] = 300,
-        points: Annotated[int, Query(ge=2, le=1_000)] = 60,
-    ) -> Response:
-        """An endpoint's figures over the last `window_s` seconds on its clock, in so many steps."""
-        measures = controls.measures[controls.endpoint(endpoint_id)]
-        figures = measures.charted(window_s * 1000, points)
-        return reply(encode({**figures, "webhooks": dict(controls.webhooks.answers[endpoint_id])}))
+    registry = CollectorRegistry()
+    registry.register(_Figures(controls))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/endpoints/{endpoint_id}/charts", response_model=Charted)
+async def charts(
+    controls: Given,
+    endpoint_id: str,
+    window_s: Annotated[int, Query(ge=1, le=86_400)] = 300,
+    points: Annotated[int, Query(ge=2, le=1_000)] = 60,
+) -> Response:
+    """An endpoint's figures over the last `window_s` seconds on its clock, in so many steps."""
+    measures = controls.measures[controls.endpoint(endpoint_id)]
+    figures = measures.charted(window_s * 1000, points)
+    return reply(encode({**figures, "webhooks": dict(controls.webhooks.answers[endpoint_id])}))
 
 
 class _Figures:

@@ -11,10 +11,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from emulator.api.control.controls import ControlError
+from emulator.api.control.given import Given
 from emulator.ledger.json_lines import lines_of, state_of_lines
 
 if TYPE_CHECKING:
-    from emulator.api.control.controls import Controls
+    pass
 
 log = logging.getLogger("emulator.api")
 
@@ -25,34 +26,35 @@ class StateLoaded(BaseModel):
     jobs: int = Field(description="How many jobs it had.")
 
 
-def add_state(router: APIRouter, controls: Controls) -> None:
-    """`/state/save` and `/state/load`."""
+router = APIRouter()
 
-    @router.post("/state/save", response_class=Response)
-    async def save(endpoint: str | None = None, secrets: bool = False) -> Response:
-        """All jobs, webhooks, stubs, faults and counters as lines of JSON, of an endpoint or of all; secrets
-        are masked unless they are asked for.
-        """
-        if endpoint is not None:
-            controls.endpoint(endpoint)
-        lines = b"".join(lines_of(controls.save_state(endpoint), with_secrets=secrets))
-        return Response(lines, media_type="application/x-ndjson")
 
-    @router.post("/state/load")
-    async def load(request: Request, endpoint: str | None = None) -> StateLoaded:
-        """Go on from such lines, or from an array of the same objects: in place of all there is, or in an
-        endpoint, beside what it has. Clocks stay as they are: what had a minute left has a minute left.
-        """
-        if endpoint is not None:
-            controls.endpoint(endpoint)
-        state = state_of_lines(_lines(await request.body()), controls.clock.now_ms())
-        if endpoint is None and state.runs_code:
-            refusal = controls.access.code_refusal(dict(request.scope["headers"]))
-            if refusal:
-                raise ControlError(403, "forbidden", refusal, "see docs/security.md")
-        count = await controls.load_state(state, endpoint)
-        log.info("state loaded: %d jobs", count)
-        return StateLoaded(jobs=count)
+@router.post("/state/save", response_class=Response)
+async def save(controls: Given, endpoint: str | None = None, secrets: bool = False) -> Response:
+    """All jobs, webhooks, stubs, faults and counters as lines of JSON, of an endpoint or of all; secrets
+    are masked unless they are asked for.
+    """
+    if endpoint is not None:
+        controls.endpoint(endpoint)
+    lines = b"".join(lines_of(controls.save_state(endpoint), with_secrets=secrets))
+    return Response(lines, media_type="application/x-ndjson")
+
+
+@router.post("/state/load")
+async def load(controls: Given, request: Request, endpoint: str | None = None) -> StateLoaded:
+    """Go on from such lines, or from an array of the same objects: in place of all there is, or in an
+    endpoint, beside what it has. Clocks stay as they are: what had a minute left has a minute left.
+    """
+    if endpoint is not None:
+        controls.endpoint(endpoint)
+    state = state_of_lines(_lines(await request.body()), controls.clock.now_ms())
+    if endpoint is None and state.runs_code:
+        refusal = controls.access.code_refusal(dict(request.scope["headers"]))
+        if refusal:
+            raise ControlError(403, "forbidden", refusal, "see docs/security.md")
+    count = await controls.load_state(state, endpoint)
+    log.info("state loaded: %d jobs", count)
+    return StateLoaded(jobs=count)
 
 
 def _lines(body: bytes) -> list[bytes]:

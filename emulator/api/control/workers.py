@@ -15,6 +15,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 
 from emulator.api.control.bodies import ControlErrorBody, Deleted
 from emulator.api.control.controls import ControlError
+from emulator.api.control.given import Given
 from emulator.api.control.worker_bodies import (
     LogLine,
     LogLines,
@@ -58,105 +59,111 @@ _LOG_ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_workers(router: APIRouter, controls: Controls) -> None:
-    """`/workers` and `/jobs/{id}/logs`."""
+router = APIRouter()
 
-    @router.get("/workers")
-    async def workers(usage: bool = False) -> Workers:
-        """The workers of all endpoints, and why those of an endpoint do not start; with `usage` what their
-        processes take of the machine, as far as it can be told.
-        """
-        views = [
-            _worker_view(controls, endpoint_id, worker)
+
+@router.get("/workers")
+async def workers(controls: Given, usage: bool = False) -> Workers:
+    """The workers of all endpoints, and why those of an endpoint do not start; with `usage` what their
+    processes take of the machine, as far as it can be told.
+    """
+    views = [
+        _worker_view(controls, endpoint_id, worker)
+        for endpoint_id, endpoint in controls.endpoints.items()
+        for worker in endpoint.pool
+    ]
+    if usage:
+        await asyncio.to_thread(_add_usage, views)
+    return Workers(
+        workers=views,
+        obstacles={
+            endpoint_id: endpoint.pool.starts.obstacle
             for endpoint_id, endpoint in controls.endpoints.items()
-            for worker in endpoint.pool
-        ]
-        if usage:
-            await asyncio.to_thread(_add_usage, views)
-        return Workers(
-            workers=views,
-            obstacles={
-                endpoint_id: endpoint.pool.starts.obstacle
-                for endpoint_id, endpoint in controls.endpoints.items()
-                if endpoint.pool.starts.obstacle
-            },
+            if endpoint.pool.starts.obstacle
+        },
+    )
+
+
+@router.get("/workers/{worker_id}", responses={404: {"model": ControlErrorBody}})
+async def worker(controls: Given, worker_id: str) -> WorkerView:
+    """One worker."""
+    endpoint, found = controls.find_worker(worker_id)
+    return _worker_view(controls, endpoint.id, found)
+
+
+@router.post("/workers/{worker_id}/{action}", responses={404: {"model": ControlErrorBody}})
+async def act(controls: Given, worker_id: str, action: WorkerAction) -> WorkerActed:
+    """Stop a worker (once it holds no job), kill it (its jobs are lost, and queued again), pause it (it
+    gets no more jobs) or resume it, or throttle it: its machine is taken away until it is resumed.
+    """
+    endpoint, worker = controls.find_worker(worker_id)
+    told = f"{_DONE[action]} by hand"
+    if worker.external and action in _OURS_ALONE:
+        raise ControlError(
+            400,
+            "not_ours",
+            f"worker {worker_id} came by itself: end it where it was started",
         )
+    match action:
+        case WorkerAction.STOP:
+            endpoint.pool.stop(worker, told)
+        case WorkerAction.KILL:
+            endpoint.life.crash_worker(worker, told)
+        case WorkerAction.PAUSE:
+            endpoint.pool.pause(worker, "was paused by hand")
+        case WorkerAction.RESUME:
+            endpoint.life.resume_worker(worker)
+        case WorkerAction.THROTTLE:
+            if worker.busy:
+                raise ControlError(
+                    400,
+                    "busy",
+                    f"worker {worker_id} holds a job",
+                    "pause it, kill it, or wait",
+                )
+            worker = endpoint.pool.throttle(worker, told)
+    log.info("worker %s: %s", worker_id, told)
+    there = endpoint.pool.get(worker.id)
+    return WorkerActed(worker=None if there is None else _worker_view(controls, endpoint.id, there))
 
-    @router.get("/workers/{worker_id}", responses={404: {"model": ControlErrorBody}})
-    async def worker(worker_id: str) -> WorkerView:
-        """One worker."""
-        endpoint, found = controls.find_worker(worker_id)
-        return _worker_view(controls, endpoint.id, found)
 
-    @router.post("/workers/{worker_id}/{action}", responses={404: {"model": ControlErrorBody}})
-    async def act(worker_id: str, action: WorkerAction) -> WorkerActed:
-        """Stop a worker (once it holds no job), kill it (its jobs are lost, and queued again), pause it (it
-        gets no more jobs) or resume it, or throttle it: its machine is taken away until it is resumed.
-        """
-        endpoint, worker = controls.find_worker(worker_id)
-        told = f"{_DONE[action]} by hand"
-        if worker.external and action in _OURS_ALONE:
-            raise ControlError(
-                400,
-                "not_ours",
-                f"worker {worker_id} came by itself: end it where it was started",
-            )
-        match action:
-            case WorkerAction.STOP:
-                endpoint.pool.stop(worker, told)
-            case WorkerAction.KILL:
-                endpoint.life.crash_worker(worker, told)
-            case WorkerAction.PAUSE:
-                endpoint.pool.pause(worker, "was paused by hand")
-            case WorkerAction.RESUME:
-                endpoint.life.resume_worker(worker)
-            case WorkerAction.THROTTLE:
-                if worker.busy:
-                    raise ControlError(
-                        400,
-                        "busy",
-                        f"worker {worker_id} holds a job",
-                        "pause it, kill it, or wait",
-                    )
-                worker = endpoint.pool.throttle(worker, told)
-        log.info("worker %s: %s", worker_id, told)
-        there = endpoint.pool.get(worker.id)
-        return WorkerActed(worker=None if there is None else _worker_view(controls, endpoint.id, there))
+@router.get("/workers/{worker_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
+async def worker_logs(
+    controls: Given, worker_id: str, request: Request, follow: bool = False, after: int = 0
+) -> LogLines | EventSourceResponse:
+    """What a worker process has written; with `follow` as server-sent events, until it has ended."""
 
-    @router.get("/workers/{worker_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
-    async def worker_logs(
-        worker_id: str, request: Request, follow: bool = False, after: int = 0
-    ) -> LogLines | EventSourceResponse:
-        """What a worker process has written; with `follow` as server-sent events, until it has ended."""
+    def is_up() -> bool:
+        return any(endpoint.pool.get(worker_id) is not None for endpoint in controls.endpoints.values())
 
-        def is_up() -> bool:
-            return any(endpoint.pool.get(worker_id) is not None for endpoint in controls.endpoints.values())
+    if not is_up() and not controls.logs.knows(worker_id):
+        raise ControlError(404, "not_found", f"there is no worker {worker_id!r}", "see /_emulator/workers")
+    read = partial(controls.logs.of_worker, worker_id)
+    return _log_answer(controls.logs, read, lambda: not is_up(), follow, _last_seen(request, after))
 
-        if not is_up() and not controls.logs.knows(worker_id):
-            raise ControlError(
-                404, "not_found", f"there is no worker {worker_id!r}", "see /_emulator/workers"
-            )
-        read = partial(controls.logs.of_worker, worker_id)
-        return _log_answer(controls.logs, read, lambda: not is_up(), follow, _last_seen(request, after))
 
-    @router.get("/logs", response_model=LogLines)
-    async def logs(limit: Annotated[int, Query(ge=0, le=100_000)] = 1_000, after: int = 0) -> LogLines:
-        """What all workers have written last, oldest first."""
-        return LogLines(lines=[LogLine(**asdict(line)) for line in controls.logs.newest(limit, after)])
+@router.get("/logs", response_model=LogLines)
+async def logs(
+    controls: Given, limit: Annotated[int, Query(ge=0, le=100_000)] = 1_000, after: int = 0
+) -> LogLines:
+    """What all workers have written last, oldest first."""
+    return LogLines(lines=[LogLine(**asdict(line)) for line in controls.logs.newest(limit, after)])
 
-    @router.delete("/logs")
-    async def clear_logs() -> Deleted:
-        """Forget what workers have written."""
-        return Deleted(deleted=controls.logs.clear())
 
-    @router.get("/jobs/{job_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
-    async def job_logs(
-        job_id: str, request: Request, follow: bool = False, after: int = 0
-    ) -> LogLines | EventSourceResponse:
-        """What worker processes have written about a job; with `follow` as server-sent events, to its end."""
-        _, job = controls.find_job(job_id)
-        read = partial(controls.logs.of_job, job_id)
-        return _log_answer(controls.logs, read, lambda: job.terminal, follow, _last_seen(request, after))
+@router.delete("/logs")
+async def clear_logs(controls: Given) -> Deleted:
+    """Forget what workers have written."""
+    return Deleted(deleted=controls.logs.clear())
+
+
+@router.get("/jobs/{job_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
+async def job_logs(
+    controls: Given, job_id: str, request: Request, follow: bool = False, after: int = 0
+) -> LogLines | EventSourceResponse:
+    """What worker processes have written about a job; with `follow` as server-sent events, to its end."""
+    _, job = controls.find_job(job_id)
+    read = partial(controls.logs.of_job, job_id)
+    return _log_answer(controls.logs, read, lambda: job.terminal, follow, _last_seen(request, after))
 
 
 def _worker_view(controls: Controls, endpoint_id: str, worker: Worker) -> WorkerView:
