@@ -23,6 +23,7 @@ async def test_a_result_over_productions_limit_ends_as_there_without_output(capl
         assert warnings(caplog) == []
         asked = await ask(limit_mib * MIB + MIB)
         job_id = asked if isinstance(asked, str) else asked["id"]
+        await client.clock.settle()
         body = await client.status(job_id)
         assert (body["status"], "output" in body, "error" in body) == ("COMPLETED", False, False)
         [told] = warnings(caplog)
