@@ -326,3 +326,9 @@ async def test_jobs_that_timed_out_are_still_listed():
             (lost, "TIMED_OUT"),
         ]
         assert body["total"] == 2
+
+
+async def test_an_endpoint_says_what_its_workers_run():
+    async with emulated("tests.fixtures.slow_handler:handler") as client:
+        view = (await client.http.get("/_emulator/endpoints/ep")).json()
+        assert view["handler"] == "tests.fixtures.slow_handler:handler (sync)"

@@ -387,6 +387,12 @@ def test_a_missing_package(write, function):
     assert "line 2, in <module>" in complaint
 
 
+def test_a_missing_package_in_a_module(write):
+    write("import no_such_package_of_anyones\ndef work(job): ...", "jobs_of_mine.py")
+    complaint = complaint_about("jobs_of_mine:work")
+    assert "needs the package 'no_such_package_of_anyones', which is not installed here" in complaint
+
+
 def test_code_that_raises_shows_the_users_lines_and_none_of_ours(write):
     complaint = complaint_about(write("def load():\n    raise RuntimeError('no GPU')\nload()"))
     assert complaint.startswith("handler.py failed to load:\n\nTraceback (most recent call last):")
@@ -420,7 +426,10 @@ def test_something_that_is_no_function(write):
 
 def test_a_missing_module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no_such_module_of_anyones" in complaint_about("no_such_module_of_anyones:work")
+    complaint = complaint_about("no_such_module_of_anyones:work")
+    assert "no_such_module_of_anyones" in complaint
+    # It is a name that was mistaken, not a package to be installed.
+    assert "needs the package" not in complaint
 
 
 @pytest.mark.parametrize("source", ["handler", "handler.txt", "some/folder/", ""])
