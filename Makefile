@@ -53,7 +53,7 @@ test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and agai
 mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Dockerfiles and the workflows
+lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Dockerfiles, the compose files and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,6 +63,7 @@ lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Do
 	$(BIN)/lint-imports
 	cd console && npm run --silent check && node bundle.mjs --check
 	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml
 	node tests/conformance/lint_workflows.mjs .github/workflows/*.yml
 
 console: $(NODE_MODULES) ## bundle what the console's pages need from npm, with its licences
