@@ -1,7 +1,7 @@
 # Sets up what it needs by itself: Python 3.11 or newer, for the tests of the JavaScript SDK Node.js, for those of
 # the console chromium, which is installed where there is apt.
 # The packages go to .venv and to the node_modules of two folders, other versions of the SDK to .venv-sdks,
-# the lowest of other packages to .venv-lowest; nowhere else.
+# the lowest of other packages to .venv-lowest, Ray to .venv-ray; nowhere else.
 
 PYTHON = python3
 HANDLER = handlers/echo.py
@@ -46,8 +46,8 @@ test-lowest: .venv-lowest/installed $(NODE_MODULES) ## run all tests with the lo
 test-docker: .venv/installed-dev ## build and run the images, and workers in containers, by a Docker engine, which is installed if there is none
 	@tests/engine/run.sh $(ARGS)
 
-test-ray: .venv/installed-ray ## run the tests of workers on Ray clusters, which are made on this machine one after the other
-	$(BIN)/python -m pytest tests/ray $(ARGS)
+test-ray: .venv-ray/installed ## run the tests of workers on Ray clusters, which are made on this machine one after the other
+	.venv-ray/bin/python -m pytest tests/ray $(ARGS)
 
 test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and again: make test-repeat N=20 [BUSY=4]
 	@tests/console/install_browser.sh
@@ -56,7 +56,7 @@ test-repeat: .venv/installed-dev $(NODE_MODULES) ## run all tests again and agai
 mutants: .venv/installed-mutants ## plant small faults and see which no test notices: make mutants [ARGS="--count 20 --in core"]
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Dockerfiles and the workflows
+lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Dockerfiles, the compose files and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,6 +66,7 @@ lint: .venv/installed-dev $(NODE_MODULES) ## check style, types, imports, the Do
 	$(BIN)/lint-imports
 	cd console && npm run --silent check && node bundle.mjs --check
 	$(BIN)/hadolint Dockerfile examples/worker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml
 	node tests/conformance/lint_workflows.mjs .github/workflows/*.yml
 
 console: $(NODE_MODULES) ## bundle what the console's pages need from npm, with its licences
@@ -83,7 +84,7 @@ conformance: .venv/installed-dev $(NODE_MODULES) ## test what production sends, 
 	$(BIN)/python -m tests.conformance.table .pytest_cache/conformance.xml
 
 clean: ## remove all that was made here, the installed packages too
-	rm -rf .venv .venv-sdks .venv-lowest $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-sdks .venv-lowest .venv-ray $(NODE:=/node_modules) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -112,8 +113,10 @@ clean: ## remove all that was made here, the installed packages too
 	$(PIP) install --editable '.[dev,bench]'
 	@touch $@
 
-.venv/installed-ray: pyproject.toml | .venv/bin/python
-	$(PIP) install --editable '.[dev,ray]'
+.venv-ray/installed: pyproject.toml
+	@echo "installing Ray into .venv-ray, 240 MB, with what the tests need"
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip -qq --disable-pip-version-check install --editable '.[test,ray]'
 	@touch $@
 
 .venv/installed-mutants: pyproject.toml | .venv/bin/python

@@ -18,6 +18,7 @@ from benchmarks import (
     state,
     throughput,
     waiters,
+    worker_kinds,
     workers,
 )
 from benchmarks.figure import NotMeasured
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Report, Scale], None]] = {
     "state": state.measure,
     "waiters": waiters.measure,
     "workers": workers.measure,
+    "worker_kinds": worker_kinds.measure,
     "fixtures": fixtures.measure,
     "openai_streams": openai_streams.measure,
     "console": console.measure,

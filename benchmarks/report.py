@@ -29,6 +29,7 @@ class Report:
         self._busy_percent: float = psutil.cpu_percent(interval=1)
         self._figures: dict[str, list[Figure]] = {}
         self._gaps: dict[str, list[str]] = {}
+        self._left_out: dict[str, list[str]] = {}
 
     @property
     def complete(self) -> bool:
@@ -43,6 +44,10 @@ class Report:
         """Keep that some of a benchmark could not be measured, and why."""
         self._gaps.setdefault(benchmark, []).append(str(reason))
 
+    def leave_out(self, benchmark: str, reason: str) -> None:
+        """Keep that some of a benchmark asks for what this machine does not have: the run is complete."""
+        self._left_out.setdefault(benchmark, []).append(reason)
+
     def table(self) -> str:
         """The figures as text, a block for each benchmark."""
         width = max((len(figure.name) for figures in self._figures.values() for figure in figures), default=0)
@@ -52,9 +57,10 @@ class Report:
                 "",
                 f"The machine was {self._busy_percent:.0f} % busy already: do not compare these figures.",
             ]
-        for benchmark in dict.fromkeys([*self._figures, *self._gaps]):
+        for benchmark in dict.fromkeys([*self._figures, *self._left_out, *self._gaps]):
             lines += ["", benchmark]
             lines += [_row(figure, width) for figure in self._figures.get(benchmark, [])]
+            lines += [f"  left out: {reason}" for reason in self._left_out.get(benchmark, [])]
             lines += [f"  NOT MEASURED: {reason}" for reason in self._gaps.get(benchmark, [])]
         return "\n".join(lines)
 
@@ -71,6 +77,7 @@ class Report:
                 benchmark: [_fields(figure) for figure in figures]
                 for benchmark, figures in self._figures.items()
             },
+            "leftOut": self._left_out,
             "notMeasured": self._gaps,
         }
         file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -75,18 +75,22 @@ DEV_SERVER_LOGGING = ServerKind(
 
 def ours(
     *options: str,
-    worker_kind: str = "inline",
-    handler: str = ECHO_HANDLER,
+    worker_kind: str | None = "inline",
+    handler: str | None = ECHO_HANDLER,
     name: str = "ours",
     quiet: bool = True,
     log_to_file: bool = False,
 ) -> ServerKind:
-    """The emulator with the echo handler, its rate limits out of the way, and further options."""
+    """The emulator with a handler, its rate limits out of the way, and further options.
+
+    None as handler or kind of worker: the options say what runs.
+    """
     return ServerKind(
         name=name,
         arguments=(
-            *("-m", "emulator", "serve", handler, "--port", "{port}", "--endpoint", "bench"),
-            *("--worker-kind", worker_kind, *(("--log-level", "warning") if quiet else ())),
+            *("-m", "emulator", "serve", *([handler] if handler else ()), "--port", "{port}"),
+            *("--endpoint", "bench", *(("--worker-kind", worker_kind) if worker_kind else ())),
+            *(("--log-level", "warning") if quiet else ()),
             *("--rate-limit-scale", "1000000", *options),
         ),
         base_path="/v2/bench",

@@ -52,7 +52,7 @@ def measure(report: Report, scale: Scale) -> None:
         say(f"workers: {kind.name}")
         with Server(kind) as server:
             server.wait_until_ready()
-            _runsync(server)
+            runsync(server)
             at_once, alone = (load.run(_load(server, scale, connections)) for connections in (16, 1))
         report.add(
             "workers",
@@ -84,7 +84,7 @@ def _load(server: Server, scale: Scale, connections: int) -> Load:
     )
 
 
-def _runsync(server: Server) -> dict[str, Any]:
+def runsync(server: Server) -> dict[str, Any]:
     """One job; the first waits for its worker's start."""
     connection = HTTPConnection(HOST, server.port, timeout=_FIRST_JOB_WITHIN_S)
     try:
@@ -102,11 +102,11 @@ def _runsync(server: Server) -> dict[str, Any]:
 
 def _sdk_figures(server: Server, scale: Scale) -> list[Figure]:
     """One SDK worker, one job after the other: its loop sleeps a second between jobs (wire.md 7)."""
-    first = _runsync(server)
+    first = runsync(server)
     began, bodies, took_ms = perf_counter(), [], []
     for _ in range(scale.sdk_jobs):
         sent = perf_counter()
-        bodies.append(_runsync(server))
+        bodies.append(runsync(server))
         took_ms.append((perf_counter() - sent) * 1000)
     rate = scale.sdk_jobs / (perf_counter() - began)
     waited_ms = [body["delayTime"] for body in bodies]

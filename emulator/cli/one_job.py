@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -34,7 +35,6 @@ from emulator.errors import ConfigError
 from emulator.settings import interpreter, worker_env
 
 if TYPE_CHECKING:
-    import logging
     from types import FrameType
 
     from emulator.clock.timers import Timer
@@ -337,8 +337,11 @@ def _is_routine(line: WorkerLine) -> bool:
 
 
 def configure_log(*, verbose: bool) -> None:
-    """Log warnings alone, and of jobs and workers nothing: the command itself tells how they end."""
+    """Log warnings alone, and of jobs and workers nothing: the command itself tells how they end. How far the
+    pull of an image is, is told as well.
+    """
     configure_logging(LogFormat.TEXT, "info" if verbose else "warning")
+    logging.getLogger("emulator.pull").setLevel(logging.INFO)
     if not verbose:
         for handler in log.handlers:
             handler.addFilter(_is_no_event)

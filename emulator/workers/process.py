@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from emulator.workers.guard import NOT_KNOWN, descent_of, end_descent, end_group, end_strays
+from emulator.workers.outside import OutsideLauncher, OutsideWorker
 from emulator.workers.start_failure import ending, port_hint, quoted, start_failure
 from emulator.workers.worker_output import WorkerOutput
-from emulator.workers.worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     from emulator.workers.environment import WorkerEnvironment
     from emulator.workers.guard import Guard
 
-#: Real seconds from SIGTERM to SIGKILL for a worker that has nothing to do, and for one that does not let go.
-_STOP_PATIENCE_S = 5.0
-_KILL_PATIENCE_S = 2.0
 #: Real seconds for the last output of a process that has ended.
 _LAST_OUTPUT_S = 0.5
 _T = TypeVar("_T")
 
 
-class WorkerProcess(asyncio.SubprocessProtocol):
+class WorkerProcess(OutsideWorker, asyncio.SubprocessProtocol):
     """One process, from its cold start until nothing is left of it.
 
     Its exit is heard of as such: asyncio's own `Process.wait` may wait for the pipes as well, which a child
@@ -44,16 +41,10 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     """
 
     def __init__(self, worker_id: str, wrote: Callable[[str, list[WorkerLine]], None]) -> None:
-        self.id = worker_id
+        super().__init__(worker_id)
         self.transport: asyncio.SubprocessTransport | None = None
         #: Its end has been asked for here: it is no crash.
         self.ending = False
-        #: It waits for the end of its cold start.
-        self.cold = False
-        #: Why it was made to crash, if it was.
-        self.crash_reason = ""
-        #: What it has written last.
-        self.last_line = ""
         self.exited = asyncio.Event()
         #: Both its pipes are closed: all it wrote has been read.
         self.silent = asyncio.Event()
@@ -123,7 +114,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """It has written something."""
         lines = self._outputs[fd].feed(data)
-        self.last_line = next((line.text for line in reversed(lines) if line.text.strip()), self.last_line)
+        self.note(lines)
         self._wrote(self.id, lines)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
@@ -139,7 +130,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.exited.set()
 
 
-class ProcessLauncher:
+class ProcessLauncher(OutsideLauncher[WorkerProcess]):
     """Starts and ends the worker processes of one endpoint."""
 
     def __init__(
@@ -152,104 +143,45 @@ class ProcessLauncher:
         *,
         cold_start_ms: int,
     ) -> None:
+        super().__init__(gateway, clock, cold_start_ms=cold_start_ms)
         self.command = command
         self._environment = environment
-        self._gateway = gateway
-        self._clock = clock
         self._guard = guard
-        self._cold_start_ms = cold_start_ms
-        self._processes: dict[str, WorkerProcess] = {}
-        self._tasks: dict[asyncio.Task[None], WorkerProcess] = {}
 
-    def start(self, worker_id: str) -> None:
-        """Begin a worker's cold start."""
-        worker = self._processes[worker_id] = WorkerProcess(worker_id, self._gateway.wrote)
-        task = asyncio.get_running_loop().create_task(self._live(worker))
-        self._tasks[task] = worker
-        task.add_done_callback(self._tasks.pop)
-
-    def stop(self, worker_id: str) -> None:
-        """End a worker that holds no job."""
-        self._end(worker_id, _STOP_PATIENCE_S)
-
-    def takes_real_time(self, worker_id: str) -> bool:
-        """Whether it has a process, or is about to: its cold start is over."""
-        worker = self._processes.get(worker_id)
-        return worker is not None and not worker.cold
-
-    def park(self, worker_id: str) -> None:
-        """It waits, which takes next to nothing."""
-
-    def unpark(self, worker_id: str) -> None:
-        """It has been waiting."""
+    def _make(self, worker_id: str) -> WorkerProcess:
+        return WorkerProcess(worker_id, self._gateway.wrote)
 
     def crash(self, worker_id: str, reason: str) -> None:
         """SIGKILL, from nowhere: the end of the process is noticed as any other."""
-        worker = self._processes.get(worker_id)
+        worker = self._workers.get(worker_id)
         if worker is not None and worker.process_id is not None:
             worker.crash_reason = reason
             worker.crash()
 
-    def kill(self, worker_id: str) -> bool:
-        """End a worker that does not let go of a job, with all it has started; that may take a while."""
-        self._end(worker_id, _KILL_PATIENCE_S)
-        return True
-
     def process_id(self, worker_id: str) -> int | None:
         """The number of a worker's process; None when it has none."""
-        worker = self._processes.get(worker_id)
+        worker = self._workers.get(worker_id)
         return None if worker is None else worker.process_id
 
     async def close(self, patience_s: float) -> int:
         """End all workers, after `patience_s` real seconds by force; returns how many are left (none)."""
-        for worker_id in list(self._processes):
-            self._end(worker_id, patience_s)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience_s)
-        for worker in self._tasks.values():
+        self._let_go_of_all(patience_s)
+        if self._lives:
+            await asyncio.wait(self._lives, timeout=patience_s)
+        for worker in self._lives.values():
             worker.kill()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._lives:
+            await asyncio.wait(self._lives)
         return 0
 
-    def _end(self, worker_id: str, patience_s: float) -> None:
-        worker = self._processes.pop(worker_id, None)
-        if worker is None:
-            return
+    def _end(self, worker: WorkerProcess, patience_s: float) -> None:
         worker.end(patience_s)
         if worker.transport is None:
-            for task in [task for task, of in self._tasks.items() if of is worker]:
-                task.cancel()
+            self._do_not_start(worker)
 
-    async def _live(self, worker: WorkerProcess) -> None:
-        if self._cold_start_ms:
-            worker.cold = True
-            await self._clock.sleep(self._cold_start_ms, "cold start", worker.id)
-            worker.cold = False
-        process_id = await self._start_process(worker)
-        if process_id is None:
-            return
-        watch = WorkerWatch(
-            worker.id,
-            self._gateway,
-            init_timeout_s=self._environment.wire.init_timeout_s() / max(1.0, self._clock.rate),
-            last_line=lambda: worker.last_line,
-            end=lambda reason: self.crash(worker.id, reason),
-        )
-        await worker.exited.wait()
-        watch.stop()
-        await clear_away(worker, process_id, self._guard)
-        if self._processes.get(worker.id) is worker:
-            del self._processes[worker.id]
-            self._gateway.crashed(worker.id, self._reason(worker))
-        else:
-            self._gateway.ended(worker.id)
-        worker.close()
-
-    async def _start_process(self, worker: WorkerProcess) -> int | None:
-        """Start the process; its number, or None when it cannot be started."""
+    async def _live(self, worker: WorkerProcess) -> str:
         try:
-            return await start_process(
+            process_id = await start_process(
                 worker,
                 self._guard,
                 self.command.arguments,
@@ -257,10 +189,14 @@ class ProcessLauncher:
                 self._environment.variables(worker.id),
             )
         except (OSError, ValueError) as error:
-            if self._processes.get(worker.id) is worker:
-                del self._processes[worker.id]
-                self._gateway.crashed(worker.id, self._why_not_started(error))
-            return None
+            return self._why_not_started(error)
+        watch = self._watch(worker, self._environment.wire.init_timeout_s())
+        await worker.exited.wait()
+        watch.stop()
+        await clear_away(worker, process_id, self._guard)
+        reason = self._reason(worker)
+        worker.close()
+        return reason
 
     def _why_not_started(self, error: Exception) -> str:
         if not self.command.folder.is_dir():

@@ -3,13 +3,19 @@
 With an engine: tests/engine.
 """
 
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from emulator.core.config import EndpointConfig, WorkerKind
 from emulator.core.container import ContainerSettings
 from emulator.errors import ConfigError
 from emulator.settings import endpoints_of
-from tests.cli.command import run
+from tests.cli.command import environment, run
+from tests.limits import PATIENCE_S
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
@@ -27,6 +33,24 @@ def test_prune_says_so_too(tmp_path):
     done = run(tmp_path, "workers", "prune", **NO_ENGINE)
     assert done.returncode == 1
     assert "no Docker engine answers" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0", "--image", "x"], ["workers", "prune"]])
+def test_a_socket_one_has_no_rights_on_is_told_with_what_to_do(tmp_path, command):
+    # As an engine's, which its group alone may use. Root may use any, unless it is denied that.
+    denied = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+        done = subprocess.run(
+            [*denied, sys.executable, "-m", "emulator", *command],
+            env=environment(DOCKER_HOST=f"unix://{path}"),
+            cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == (2 if command[0] == "serve" else 1)
+    assert f"no rights on the Docker engine's socket {path}: join the group it belongs to" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from emulator.core.events import WorkerLine
 from emulator.workers.cluster.cluster import ClusterError
 from emulator.workers.cluster.errand import Errand
+from emulator.workers.outside import OutsideLauncher, OutsideWorker
 from emulator.workers.start_failure import ending, port_hint, quoted, raised_in
-from emulator.workers.worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,35 +24,27 @@ if TYPE_CHECKING:
     from emulator.workers.cluster.cluster import Cluster
     from emulator.workers.command import WorkerCommand
     from emulator.workers.environment import WireVariables
+    from emulator.workers.worker_watch import WorkerWatch
 
-#: Real seconds from SIGTERM to SIGKILL for a worker that has nothing to do, and for one that does not let go.
-_STOP_PATIENCE_S = 5.0
-_KILL_PATIENCE_S = 2.0
-#: Real seconds that the cluster gets beyond that, to say that a worker has gone.
+#: Real seconds that the cluster gets beyond a worker's patience, to say that it has gone.
 _ANSWER_S = 10.0
 
 
-class ClusterWorker:
+class ClusterWorker(OutsideWorker):
     """One worker, from its cold start until nothing is left of it."""
 
     def __init__(self, worker_id: str) -> None:
-        self.id = worker_id
+        super().__init__(worker_id)
         #: Its actor's number; None before it is asked for.
         self.number: int | None = None
-        #: It waits for the end of its cold start.
-        self.cold = False
-        #: Why it was made to crash, if it was.
-        self.crash_reason = ""
         #: The node it runs on; empty before it does.
         self.node = ""
-        #: What it has written last.
-        self.last_line = ""
         self.watch: WorkerWatch | None = None
         #: What was told of its end.
         self.gone: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
 
-class ClusterLauncher:
+class ClusterLauncher(OutsideLauncher[ClusterWorker]):
     """Starts and ends the workers of one endpoint on a cluster."""
 
     def __init__(
@@ -64,6 +56,7 @@ class ClusterLauncher:
         gateway: Gateway,
         clock: Clock,
     ) -> None:
+        super().__init__(gateway, clock, cold_start_ms=config.cold_start_ms)
         #: What its workers would run on this machine.
         self.command = command
         self.cluster = cluster
@@ -72,32 +65,9 @@ class ClusterLauncher:
         self._config = config
         self._errand = Errand.of(config, command)
         self._variables = variables
-        self._gateway = gateway
-        self._clock = clock
-        self._workers: dict[str, ClusterWorker] = {}
-        self._lives: dict[asyncio.Task[None], ClusterWorker] = {}
 
-    def start(self, worker_id: str) -> None:
-        """Begin a worker's cold start."""
-        worker = self._workers[worker_id] = ClusterWorker(worker_id)
-        task = asyncio.get_running_loop().create_task(self._live(worker))
-        self._lives[task] = worker
-        task.add_done_callback(self._lives.pop)
-
-    def stop(self, worker_id: str) -> None:
-        """End a worker that holds no job."""
-        self._end(worker_id, _STOP_PATIENCE_S)
-
-    def takes_real_time(self, worker_id: str) -> bool:
-        """Whether it is on the cluster, or about to be: its cold start is over."""
-        worker = self._workers.get(worker_id)
-        return worker is not None and not worker.cold
-
-    def park(self, worker_id: str) -> None:
-        """It waits, and keeps its place."""
-
-    def unpark(self, worker_id: str) -> None:
-        """It has been waiting."""
+    def _make(self, worker_id: str) -> ClusterWorker:
+        return ClusterWorker(worker_id)
 
     def crash(self, worker_id: str, reason: str) -> None:
         """SIGKILL, from nowhere: the end of the process is noticed as any other."""
@@ -106,17 +76,11 @@ class ClusterLauncher:
             worker.crash_reason = reason
             self.cluster.tell(worker.number, "crash")
 
-    def kill(self, worker_id: str) -> bool:
-        """End a worker that does not let go of a job; that may take a while."""
-        self._end(worker_id, _KILL_PATIENCE_S)
-        return True
-
     async def close(self, patience_s: float) -> int:
         """End all workers, after `patience_s` real seconds by force; returns how many are left (none, unless
         the cluster does not answer).
         """
-        for worker_id in list(self._workers):
-            self._end(worker_id, patience_s)
+        self._let_go_of_all(patience_s)
         if self._lives:
             await asyncio.wait(self._lives, timeout=patience_s + _ANSWER_S)
         left = list(self._lives)
@@ -124,21 +88,13 @@ class ClusterLauncher:
             task.cancel()
         return len(left)
 
-    def _end(self, worker_id: str, patience_s: float) -> None:
-        worker = self._workers.pop(worker_id, None)
-        if worker is None:
-            return
-        if worker.number is not None:
+    def _end(self, worker: ClusterWorker, patience_s: float) -> None:
+        if worker.number is None:
+            self._do_not_start(worker)
+        else:
             self.cluster.tell(worker.number, "end", patience_s=patience_s)
-            return
-        for task in [task for task, of in self._lives.items() if of is worker]:
-            task.cancel()
 
-    async def _live(self, worker: ClusterWorker) -> None:
-        if self._config.cold_start_ms:
-            worker.cold = True
-            await self._clock.sleep(self._config.cold_start_ms, "cold start", worker.id)
-            worker.cold = False
+    async def _live(self, worker: ClusterWorker) -> str:
         try:
             await self.cluster.connect()
         except ClusterError as error:
@@ -160,21 +116,17 @@ class ClusterLauncher:
             reason = self._reason(worker, await worker.gone)
         if worker.watch is not None:
             worker.watch.stop()
-        if self._workers.get(worker.id) is worker:
-            del self._workers[worker.id]
-            self._gateway.crashed(worker.id, reason)
-        else:
-            self._gateway.ended(worker.id)
+        return reason
 
     def _hear(self, worker: ClusterWorker, message: dict[str, Any]) -> None:
         match message["event"]:
             case "started":
                 worker.node = message["node"]
-                worker.watch = self._watch(worker)
+                hint = f" Can it reach {self.url}, where jobs are?"
+                worker.watch = self._watch(worker, self._variables.init_timeout_s(), hint)
             case "wrote":
                 lines = [WorkerLine(*line) for line in message["lines"]]
-                written = (line.text for line in reversed(lines) if line.text.strip())
-                worker.last_line = next(written, worker.last_line)
+                worker.note(lines)
                 self._gateway.wrote(worker.id, lines)
             case "waits":
                 self._gateway.warn(
@@ -185,15 +137,6 @@ class ClusterLauncher:
             case "gone":
                 if not worker.gone.done():
                     worker.gone.set_result(message)
-
-    def _watch(self, worker: ClusterWorker) -> WorkerWatch:
-        return WorkerWatch(
-            worker.id,
-            self._gateway,
-            init_timeout_s=self._variables.init_timeout_s() / max(1.0, self._clock.rate),
-            last_line=lambda: worker.last_line,
-            end=lambda reason: self.crash(worker.id, f"{reason} Can it reach {self.url}, where jobs are?"),
-        )
 
     def _reason(self, worker: ClusterWorker, gone: dict[str, Any]) -> str:
         if worker.crash_reason:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from aiodocker import Docker
 
-log = logging.getLogger("emulator")
+#: A child, so that commands that log warnings alone can let these lines through: a pull takes minutes.
+pull_log = logging.getLogger("emulator.pull")
 
 #: Real seconds without a word, after which an engine is not there, and a registry cannot be reached.
 _ANSWER_S = 30.0
@@ -225,7 +226,7 @@ class Engine:
         )
 
     async def _pull(self, name: str, platform: str) -> None:
-        log.info("image %s is not here: pulling it", name)
+        pull_log.info("image %s is not here: pulling it", name)
         told_s, progress = real_seconds(), PullProgress()
         try:
             with self.speaking():
@@ -238,13 +239,13 @@ class Engine:
                     progress.add(piece)
                     if real_seconds() - told_s >= _TELL_PULL_EVERY_S:
                         told_s = real_seconds()
-                        log.info("pulling %s: %s", name, progress)
+                        pull_log.info("pulling %s: %s", name, progress)
         except EngineError as error:
             raise EngineError(
                 f"there is no image {name!r}, and it could not be pulled: build it (docker build -t {name}"
-                f" .), or pull it yourself, with your registry's login (docker pull {name}). {error}"
+                f" .), or pull it yourself, with your registry's login (docker pull {name}): {error}"
             ) from None
-        log.info("pulled %s: %s", name, progress)
+        pull_log.info("pulled %s: %s", name, progress)
 
 
 class PullProgress:
@@ -263,12 +264,11 @@ class PullProgress:
             self._layers[layer] = (total, total)
 
     def __str__(self) -> str:
-        done, total = (
-            (sum(each) // _MIB for each in zip(*self._layers.values(), strict=True))
-            if self._layers
-            else (0, 0)
-        )
-        return f"{done} of {total} MiB in {len(self._layers)} layers"
+        if not self._layers:
+            return "no layer downloaded"
+        done, total = (sum(each) // _MIB for each in zip(*self._layers.values(), strict=True))
+        layers = "1 layer" if len(self._layers) == 1 else f"{len(self._layers)} layers"
+        return f"{done} of {total} MiB in {layers}"
 
 
 def _said(error: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.workers.containers.ending import Ended
 from emulator.workers.containers.engine import EngineError
 from emulator.workers.containers.labels import remove
+from emulator.workers.outside import OutsideWorker
 from emulator.workers.worker_output import WorkerOutput
 
 if TYPE_CHECKING:
@@ -24,21 +25,15 @@ if TYPE_CHECKING:
 _KILL_ANSWER_S = 30.0
 
 
-class WorkerContainer:
+class WorkerContainer(OutsideWorker):
     """A worker's container, from its cold start until nothing is left of it."""
 
     def __init__(
         self, worker_id: str, engine: Engine, wrote: Callable[[str, list[WorkerLine]], None]
     ) -> None:
-        self.id = worker_id
+        super().__init__(worker_id)
         #: Its end has been asked for here: it is no crash.
         self.ending = False
-        #: It waits for the end of its cold start.
-        self.cold = False
-        #: Why it was made to crash, if it was.
-        self.crash_reason = ""
-        #: What it has written last.
-        self.last_line = ""
         self._engine = engine
         self._wrote = wrote
         self._outputs = {1: WorkerOutput("stdout"), 2: WorkerOutput("stderr")}
@@ -87,7 +82,7 @@ class WorkerContainer:
 
     def _hear(self, stream: int, data: bytes) -> None:
         lines = self._outputs[stream].feed(data)
-        self.last_line = next((line.text for line in reversed(lines) if line.text.strip()), self.last_line)
+        self.note(lines)
         self._wrote(self.id, lines)
 
     async def end(self, patience_s: float) -> None:
