@@ -100,9 +100,7 @@ class GatheringProtocol(HttpToolsProtocol):
             or not self._gathering.can_write_eof()
         ):
             return None
-        cycle.keep_alive = False
-        # By this alone older versions of uvicorn tell the client.
-        cycle.scope["headers"] = [*cycle.scope["headers"], _CLOSE]
+        _end_with_answer(cycle)
         if cycle.scope["http_version"] == "1.1":
             self._half_closed = HalfClosed(
                 self._gathering.get_extra_info("socket"), self._write_interim, self._gathering.abort
@@ -128,6 +126,9 @@ class GatheringProtocol(HttpToolsProtocol):
             self._refuse_head()
             return
         super().on_headers_complete()
+        if self.cycle.keep_alive and not self.parser.should_keep_alive():
+            # Older versions of uvicorn do not close what the client asks to be closed.
+            _end_with_answer(self.cycle)
         self.scope["emulator.answer"] = partial(  # type: ignore[typeddict-unknown-key]
             self._answer_whole, self.cycle
         )
@@ -227,6 +228,13 @@ class GatheringProtocol(HttpToolsProtocol):
             self.tasks.add(task)
         else:
             self._idle.rest(self._gathering)
+
+
+def _end_with_answer(cycle: RequestResponseCycle) -> None:
+    """Have the connection closed once the request is answered, and the client told so."""
+    cycle.keep_alive = False
+    # By this alone older versions of uvicorn tell the client.
+    cycle.scope["headers"] = [*cycle.scope["headers"], _CLOSE]
 
 
 class GatheringTransport:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -171,8 +172,10 @@ async def test_a_server_that_hosts_a_running_emulator_leaves_it_running():
 async def test_an_app_whose_handler_cannot_be_loaded_does_not_start():
     emulator = Emulator({"ep": "no_such_file.py"}, clock=VirtualClock())
     server = uvicorn.Server(uvicorn.Config(emulator.app, port=0, lifespan="on", log_config=None, ws="none"))
-    with pytest.raises(SystemExit):
+    # Newer versions of uvicorn end the process here; older ones leave that to their command line.
+    with suppress(SystemExit):
         await server.serve()
+    assert server.lifespan.should_exit
     assert not server.started
 
 

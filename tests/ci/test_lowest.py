@@ -1,8 +1,12 @@
 """What `make test-lowest` installs: the lowest versions that pyproject.toml allows."""
 
+import re
+import subprocess
+
 import pytest
 from packaging.requirements import Requirement
 
+from tests.docker.dockerfile import PROJECT
 from tests.lowest import lowest, requirements
 
 
@@ -22,3 +26,11 @@ def test_what_clients_and_workers_are_installed_with_is_allowed(asked_for, other
 def test_one_without_it_is_refused():
     with pytest.raises(ValueError, match="'httpx' has no lowest version"):
         lowest("httpx")
+
+
+def test_what_is_not_run_with_them_is_there():
+    dry = ["make", "--dry-run", "--no-print-directory", "test-lowest"]
+    commands = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    left_out = re.findall(r"--ignore=(\S+)", commands)
+    assert left_out
+    assert [each for each in left_out if not (PROJECT / each).exists()] == []

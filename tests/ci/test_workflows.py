@@ -30,6 +30,13 @@ def test_a_push_runs_what_ci_runs_with_each_python():
     assert commands(jobs["macos"]) == ['make test ARGS="--ignore=tests/docker"']
 
 
+def test_the_lowest_versions_are_tested_with_the_lowest_python():
+    """The others have no wheels of them."""
+    script = (PROJECT / ".ci/run").read_text()
+    lowest = re.search(r"version_info\[:2\] != \((\d+), (\d+)\).*\n.*\n  make test-lowest\n", script)
+    assert PYPROJECT["project"]["requires-python"] == f">={lowest[1]}.{lowest[2]}"
+
+
 def test_a_release_s_packages_and_image_are_checked_and_not_published():
     jobs = workflow("release.yml")["jobs"]
     packages, image = ("\n".join(commands(jobs[name])) for name in ("packages", "image"))

@@ -218,24 +218,23 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(folder, arguments, se
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "words"),
     [
-        (
-            ["--port", "70000"],
-            "'--port' (env var: 'EMULATOR_PORT'): Input should be less than or equal to 65535",
-        ),
-        (["--port", "http"], "'--port' (env var: 'EMULATOR_PORT'): Input should be a valid integer"),
-        (["--workers-min", "two"], "'--workers-min' (env var: 'EMULATOR_WORKERS_MIN')"),
-        (["--scaler-type", "RANDOM"], "RANDOM"),
-        (["--log-format", "xml"], "xml"),
-        (["--worker-max", "2"], "No such option: --worker-max"),
-        (["--config", "nothing.toml"], "cannot read nothing.toml: No such file or directory"),
+        (["--port", "70000"], ["'--port' (env var: 'EMULATOR_PORT'): ", "65535"]),
+        (["--port", "http"], ["'--port' (env var: 'EMULATOR_PORT'): ", " valid integer"]),
+        (["--workers-min", "two"], ["'--workers-min' (env var: 'EMULATOR_WORKERS_MIN'): ", " valid integer"]),
+        (["--scaler-type", "RANDOM"], ["'--scaler-type'", "RANDOM"]),
+        (["--log-format", "xml"], ["'--log-format'", "xml"]),
+        (["--worker-max", "2"], ["No such option", "--worker-max"]),
+        (["--config", "nothing.toml"], ["cannot read nothing.toml: No such file or directory"]),
     ],
 )
-def test_a_wrong_option_is_named(folder, arguments, word):
+def test_a_wrong_option_is_named(folder, arguments, words):
+    """The sentences are typer's, which change with its version."""
     ended = refused(folder, *arguments)
     assert ended.returncode == 2
-    assert word in " ".join(ended.stderr.replace("│", " ").split())
+    told = " ".join(ended.stderr.replace("│", " ").split())
+    assert [each for each in words if each not in told] == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.limits import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 _numbers = count(1)
 
@@ -89,8 +89,11 @@ def endpoint(make_endpoint: Callable[..., Endpoint]) -> Endpoint:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens pages in which an error in the console, or a report of the policy, fails the test."""
+def open_page(browser: Browser, make_endpoint: Callable[..., Endpoint]) -> Iterator[Callable[..., Page]]:
+    """Opens pages in which an error in the console, or a report of the policy, fails the test.
+
+    They are closed before their endpoints go: one that is open would ask for what is there no more.
+    """
     complaints: list[str] = []
     contexts = []
 
@@ -104,7 +107,11 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             if not expects or expects not in text:
                 complaints.append(text)
 
-        page.on("console", lambda message: message.type in ("error", "warning") and complain(message.text))
+        def hear(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                complain(f"{message.text} ({message.location['url']})")
+
+        page.on("console", hear)
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.goto(address)

@@ -301,3 +301,26 @@ async def test_streams_of_events_are_bounded_and_make_room_when_their_clients_go
             async with follow() as again:
                 status = again.status_code
         assert status == 200
+
+
+async def test_a_stream_of_events_ends_with_its_client_where_a_server_would_tell_of_that_at_the_next_event():
+    """uvicorn 0.32.0 says that it speaks ASGI 2.4: a client that had gone was found out by the next event."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "method": "GET",
+        "path": "/_emulator/events",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    came = asyncio.Queue()
+    came.put_nowait({"type": "http.request"})
+    async with emulated() as client:
+
+        async def send(message):
+            if b"hello" in message.get("body", b""):
+                assert client.emulator._feed.followers == 1
+                came.put_nowait({"type": "http.disconnect"})
+
+        await client.emulator.app(scope, came.get, send)
+        assert client.emulator._feed.followers == 0

@@ -191,6 +191,19 @@ async def test_one_that_is_only_slow_does_not_end(monkeypatch):
         writer.close()
 
 
+@pytest.mark.parametrize("path", ["/v2/ep/health", "/_emulator/health"])
+@pytest.mark.parametrize("value", ["close", "Close", "close, TE"])
+async def test_a_connection_is_closed_after_the_answer_to_who_asks_for_it(value, path):
+    """With uvicorn 0.32 a client that reads to the end waited for ever."""
+    async with served() as client:
+        reader, writer = await connected(client)
+        writer.write(request(path, more=f"Connection: {value}\r\n"))
+        head = (await reader.read()).partition(b"\r\n\r\n")[0]
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close" in head
+        writer.close()
+
+
 @on_both_loops
 async def test_a_pipelining_client_may_reset_its_connection(nothing_is_wrong):
     """344 tracebacks for 750 requests (27)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
 
 from emulator.api.control.controls import ControlError
+from emulator.api.control.event_stream import EventStream
 from emulator.api.control.given import Given
 from emulator.core.json_text import NotJSON, encode
 from emulator.history.event_feed import FOLLOWERS_MAX
@@ -30,7 +31,7 @@ router = APIRouter()
 @router.get("/events", response_model=None, responses=_STREAM)
 async def events(
     controls: Given, request: Request, kind: Annotated[list[str] | None, Query()] = None
-) -> EventSourceResponse:
+) -> EventStream:
     """What happens from now on, as server-sent events: `kind` may be given several times; without it all
     kinds come but the calls, `api` and `worker`. With `Last-Event-ID` what has come since is sent first.
     The first event, `hello`, says whether something was `missed` meanwhile.
@@ -42,7 +43,7 @@ async def events(
         )
     after = _number(request.headers.get("last-event-id", ""), feed)
     wanted = None if kind is None else frozenset(kind)
-    return EventSourceResponse(_counted(feed, _written(feed, after, wanted, is_open=controls.is_open())))
+    return EventStream(_counted(feed, _written(feed, after, wanted, is_open=controls.is_open())))
 
 
 async def _counted(feed: EventFeed, written: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

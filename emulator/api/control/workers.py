@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
 
 from emulator.api.control.bodies import ControlErrorBody, Deleted
 from emulator.api.control.controls import ControlError
+from emulator.api.control.event_stream import EventStream
 from emulator.api.control.given import Given
 from emulator.api.control.worker_bodies import (
     LogLine,
@@ -130,7 +131,7 @@ async def act(controls: Given, worker_id: str, action: WorkerAction) -> WorkerAc
 @router.get("/workers/{worker_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
 async def worker_logs(
     controls: Given, worker_id: str, request: Request, follow: bool = False, after: int = 0
-) -> LogLines | EventSourceResponse:
+) -> LogLines | EventStream:
     """What a worker process has written; with `follow` as server-sent events, until it has ended."""
 
     def is_up() -> bool:
@@ -159,7 +160,7 @@ async def clear_logs(controls: Given) -> Deleted:
 @router.get("/jobs/{job_id}/logs", response_model=LogLines, responses=_LOG_ANSWERS)
 async def job_logs(
     controls: Given, job_id: str, request: Request, follow: bool = False, after: int = 0
-) -> LogLines | EventSourceResponse:
+) -> LogLines | EventStream:
     """What worker processes have written about a job; with `follow` as server-sent events, to its end."""
     _, job = controls.find_job(job_id)
     read = partial(controls.logs.of_job, job_id)
@@ -203,7 +204,7 @@ def _log_answer(
     has_ended: Callable[[], bool],
     follow: bool,
     after: int,
-) -> LogLines | EventSourceResponse:
+) -> LogLines | EventStream:
     if not follow:
         return LogLines(lines=[LogLine(**asdict(line)) for line in read(after)])
 
@@ -211,4 +212,4 @@ def _log_answer(
         async for line in logs.follow(read, has_ended, after):
             yield format_sse_event(data_str=encode(asdict(line)).decode(), id=str(line.number))
 
-    return EventSourceResponse(events())
+    return EventStream(events())
