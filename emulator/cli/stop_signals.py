@@ -42,7 +42,7 @@ def on_stop_signals(stop: Callable[[], object]) -> None:
     for number in _NUMBERS:
         signal.signal(number, _is_heard)
     signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_forget_in_child)
     threading.Thread(
         target=_hear, args=(heard, loop, stop, threading.get_ident()), name="stop-signals", daemon=True
     ).start()
@@ -75,6 +75,19 @@ def _end(reason: str) -> None:
     os._exit(1)
 
 
+#: Of each thread that forks: what it held back before.
+_masks = threading.local()
+
+
+def _hold_back() -> None:
+    """A child that is sent a signal as soon as it is there would still have its parent's handlers."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
 def _forget_in_child() -> None:
     """A child that a handler forks is no emulator: what it is sent must not reach the loop of its parent, and
     ends it as any process.
@@ -84,3 +97,4 @@ def _forget_in_child() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_through()

@@ -64,6 +64,20 @@ def test_a_handler_that_ends_its_child_does_not_end_the_emulator(emulator):
     assert "stopping" not in emulator.log
 
 
+def test_a_child_that_is_ended_as_soon_as_it_is_there_does_not_either(tmp_path):
+    """It had its parent's handlers for a moment; a pool's end met it there on a busy machine."""
+    (tmp_path / "h.py").write_text(HANDLER)
+    (tmp_path / "first").mkdir()
+    ended = (
+        "import os, signal; os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    )
+    (tmp_path / "first/sitecustomize.py").write_text(ended)
+    given = {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(tmp_path / "first")}
+    with serving(tmp_path, "h.py:handler", "--worker-kind", "inline", **given) as emulator:
+        assert run(emulator, "ends_a_child") == -signal.SIGTERM
+        assert "stopping" not in emulator.log
+
+
 def test_a_child_holds_neither_the_port_nor_a_connection(emulator):
     parts = urlsplit(emulator.url)
     with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S) as client:
