@@ -9,7 +9,7 @@ ARGS =
 # Tests at a time: most of them wait for the processes that they have started.
 JOBS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 # For test-lowest: what is not run.
-NOT_LOWEST = ci console docs examples $(addprefix docker/test_,action.py compose.py docker_page.py image_files.py) \
+NOT_LOWEST = ci console cost docs examples $(addprefix docker/test_,action.py compose.py docker_page.py image_files.py) \
 	$(addprefix conformance/test_,js_sdk.py openai_clients.py readme.py table.py)
 # For test-repeat: how many times, and beside how many busy processes.
 N = 10
@@ -41,7 +41,8 @@ test-long: .venv/installed-dev $(NODE_MODULES) ## run the tests that take minute
 	$(BIN)/python -m pytest -n $(words $(wildcard tests/long/test_*.py)) --dist loadfile tests/long $(ARGS)
 
 # Left out is what says nothing more with other versions: pages and workflows, which are read; what runs in a
-# browser or in Node.js; images, whose packages are their own; OpenAI's clients, which ask for a newer anyio.
+# browser or in Node.js; images, whose packages are their own; OpenAI's clients, which ask for a newer anyio; and what
+# a job costs, whose budgets are those of the newest.
 test-lowest: .venv-lowest/installed ## run all tests that depend on them with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal $(addprefix --ignore=tests/,$(NOT_LOWEST)) $(ARGS)
 
