@@ -42,7 +42,7 @@ class JournalClient:
         count: int = 1,
         kind: str | None = None,
         job: str | None = None,
-        timeout_s: Duration = 5.0,
+        timeout_s: Duration = 30.0,
     ) -> list[dict[str, Any]]:
         """Wait, in real time, until there are `count` such entries; returns them.
 

@@ -36,7 +36,7 @@ class SinkClient:
         """The bodies that came, parsed, oldest first."""
         return [delivery["body"] for delivery in self.deliveries]
 
-    def wait(self, count: int = 1, timeout_s: Duration = 5.0) -> list[dict[str, Any]]:
+    def wait(self, count: int = 1, timeout_s: Duration = 30.0) -> list[dict[str, Any]]:
         """Wait, in real time, until it has been called `count` times in all; returns the deliveries.
 
         :raises TimeoutError: it has not by then.

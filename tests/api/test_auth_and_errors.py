@@ -9,6 +9,7 @@ import pytest
 
 from emulator import Emulator, VirtualClock, __version__
 from tests.api.client import emulated, served
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -347,7 +348,11 @@ async def test_the_host_must_be_an_address_or_a_name_that_no_site_has(host, stat
 
 async def test_off_loopback_a_name_must_be_allowed_and_productions_does_not_stand_for_it():
     emulator = Emulator({"ep": None}, clock=VirtualClock(), allow_hosts=["gpu-box.lan"])
-    async with emulator, emulator.serve("0.0.0.0") as url, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        emulator,
+        emulator.serve("0.0.0.0") as url,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as http,
+    ):
         assert url.startswith("http://127.0.0.1:")
 
         async def status(host):

@@ -6,6 +6,7 @@ import pytest
 from emulator import Emulator, EndpointConfig
 from tests.api.client import emulated
 from tests.api.log_lines import log_lines
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -82,5 +83,5 @@ def test_the_clients_of_tests_learn_it_as_an_exception():
             emulator.endpoint("ep").runsync({"mock_delay": 20})
         assert "is IN_PROGRESS: the clock is frozen, and " in str(raised.value)
         emulator.clock.resume()
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, timeout=PATIENCE_S) as http:
             assert http.get(f"{emulator.url}/_emulator/ready").status_code == 200

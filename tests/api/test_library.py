@@ -22,6 +22,7 @@ from emulator import (
     VirtualClock,
 )
 from tests.api.client import KEY, client_of, emulated, served
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -67,14 +68,20 @@ async def test_serving_on_a_free_port_gives_the_url():
     async with emulator:
         with pytest.raises(EmulatorError, match="the emulator is not served"):
             _ = emulator.url
-        async with emulator.serve() as url, httpx.AsyncClient(trust_env=False, headers=KEY) as http:
+        async with (
+            emulator.serve() as url,
+            httpx.AsyncClient(trust_env=False, headers=KEY, timeout=PATIENCE_S) as http,
+        ):
             assert url.startswith("http://127.0.0.1:")
             assert emulator.url == url
             body = (await http.post(f"{url}/v2/ep/runsync", json={"input": 7})).json()
             assert (body["status"], body["output"]) == ("COMPLETED", 7)
         with pytest.raises(EmulatorError, match="the emulator is not served"):
             _ = emulator.url
-        async with emulator.serve() as again, httpx.AsyncClient(trust_env=False, headers=KEY) as http:
+        async with (
+            emulator.serve() as again,
+            httpx.AsyncClient(trust_env=False, headers=KEY, timeout=PATIENCE_S) as http,
+        ):
             assert (await http.get(f"{again}/v2/ep/health")).json()["jobs"]["completed"] == 1
 
 
@@ -180,7 +187,10 @@ async def test_an_app_whose_handler_cannot_be_loaded_does_not_start():
 
 
 async def test_requests_that_wait_are_answered_when_serving_ends():
-    async with emulated(workers_max=0) as client, httpx.AsyncClient(trust_env=False, headers=KEY) as http:
+    async with (
+        emulated(workers_max=0) as client,
+        httpx.AsyncClient(trust_env=False, headers=KEY, timeout=PATIENCE_S) as http,
+    ):
         job_id = await client.run()
         async with client.emulator.serve() as url:
             asked = asyncio.get_running_loop().create_task(http.get(f"{url}/v2/ep/status-sync/{job_id}"))

@@ -7,6 +7,7 @@ import pytest
 
 from emulator import Emulator, EndpointConfig
 from emulator.cli.banner import banner
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +15,11 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(("keys", "told"), [([], "anything"), (["rpa_hidden"], "one-of-your-keys")])
 async def test_the_lines_for_external_workers_have_a_key_that_passes_for_workers_alone(keys, told):
     emulator = Emulator({"ep": EndpointConfig(worker_kind="external")}, api_keys=keys)
-    async with emulator, emulator.serve() as url, httpx.AsyncClient(base_url=f"{url}/v2/ep") as http:
+    async with (
+        emulator,
+        emulator.serve() as url,
+        httpx.AsyncClient(base_url=f"{url}/v2/ep", timeout=PATIENCE_S) as http,
+    ):
         text = banner(emulator, reload=False)
         (key,) = re.findall(r"RUNPOD_AI_API_KEY=(\S+) ", text)
         http.headers["authorization"] = key

@@ -53,7 +53,12 @@ class Endpoint:
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         response = httpx.request(
-            method, self.url + path, headers={"authorization": "Bearer any"}, trust_env=False, **options
+            method,
+            self.url + path,
+            headers={"authorization": "Bearer any"},
+            trust_env=False,
+            timeout=PATIENCE_S,
+            **options,
         )
         assert response.status_code == 200, response.text
         return response.json()

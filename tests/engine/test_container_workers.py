@@ -69,7 +69,9 @@ def test_strangers_are_not_let_in_where_containers_are(serving):
             f"/v2/ep/job-take/{worker['id']}?gpu=none&secret=guessed",
             "/v2/ep/job-take/a-stranger?gpu=none",
         ):
-            answer = httpx.get(door + path, headers={"authorization": "x"}, trust_env=False)
+            answer = httpx.get(
+                door + path, headers={"authorization": "x"}, trust_env=False, timeout=PATIENCE_S
+            )
             assert answer.status_code == 403, path
 
 

@@ -135,7 +135,9 @@ def test_three_external_workers_join_by_the_compose_file(tmp_path):
         assert runsync(url, {"name": "Ada"})["output"] == {"greeting": "Hello, Ada!"}
         workers = []
         while len(workers) < 3:
-            workers = httpx.get(f"{url}/_emulator/workers", trust_env=False).json()["workers"]
+            workers = httpx.get(f"{url}/_emulator/workers", trust_env=False, timeout=PATIENCE_S).json()[
+                "workers"
+            ]
         assert {worker["kind"] for worker in workers} == {"external"}
     finally:
         compose_says("down", "--timeout", "2")

@@ -10,6 +10,7 @@ import pytest
 
 from emulator import EmulatorError
 from tests.engine.patience import until
+from tests.limits import PATIENCE_S
 from tests.ray.conftest import actors, handlers, left_on_nodes, living_actors
 
 #: One cluster does for all.
@@ -65,7 +66,9 @@ def test_strangers_are_not_let_in_where_nodes_are(serving):
         [worker] = endpoint.workers()
         assert worker["kind"] == "ray"
         for path in ("/v2/ep/health", f"/v2/ep/job-take/{worker['id']}?gpu=none&secret=guessed"):
-            answer = httpx.get(door + path, headers={"authorization": "x"}, trust_env=False)
+            answer = httpx.get(
+                door + path, headers={"authorization": "x"}, trust_env=False, timeout=PATIENCE_S
+            )
             assert answer.status_code == 403, path
 
 

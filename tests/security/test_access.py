@@ -14,6 +14,7 @@ from emulator import Emulator
 from emulator.settings import CODE_TOKEN_VARIABLE
 from tests.api.client import an_emulator, secret_of, served
 from tests.cli.command import run, serving
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -195,7 +196,11 @@ def test_s8_with_a_key_or_the_word_it_starts(tmp_path):
 @pytest.mark.parametrize("listening", ["127.0.0.1", "0.0.0.0"])
 async def test_s9_a_name_that_was_pointed_here_does_not_pass(listening):
     emulator = an_emulator(None, {"allow_hosts": ["given.example"]}, {})
-    async with emulator, emulator.serve(listening) as url, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        emulator,
+        emulator.serve(listening) as url,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as http,
+    ):
 
         async def status(host, **headers):
             sent = {"authorization": "k", "host": host, **headers}

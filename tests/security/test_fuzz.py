@@ -117,7 +117,7 @@ def test_whatever_comes_on_a_connection_others_are_served(run, url, method, path
             answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
             assert not answer.startswith(b"HTTP/1.1 5"), answer
             writer.close()
-        async with httpx.AsyncClient(base_url=url, headers=KEY, trust_env=False) as other:
+        async with httpx.AsyncClient(base_url=url, headers=KEY, trust_env=False, timeout=PATIENCE_S) as other:
             assert (await other.get("/v2/ep/health", timeout=PATIENCE_S)).status_code == 200
 
     run(send())

@@ -5,6 +5,7 @@ import pytest
 
 from emulator import Emulator, EndpointConfig
 from emulator.serving.workers_door import WorkersDoor, open_as
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,9 @@ async def test_s16_a_worker_comes_in_by_its_secret_and_by_nothing_else(emulator,
     url = await open_as(door, "127.0.0.1")
     secret = emulator.worker_secrets.of("w1")
     with_key = {"authorization": "Bearer key"}
-    async with httpx.AsyncClient(base_url=url, headers=with_key, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, headers=with_key, trust_env=False, timeout=PATIENCE_S
+    ) as client:
         assert (await client.get(f"/v2/ep/ping/w1?secret={secret}")).status_code == 200
         for path in (
             "/v2/ep/ping/w1",
@@ -53,7 +56,9 @@ async def test_a_name_of_elsewhere_is_listened_for_everywhere(emulator, door):
     assert called.startswith("http://192.0.2.1:")
     url = f"http://127.0.0.1:{called.rpartition(':')[2]}"
     secret = emulator.worker_secrets.of("w1")
-    async with httpx.AsyncClient(base_url=url, headers={"host": "192.0.2.1"}, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, headers={"host": "192.0.2.1"}, trust_env=False, timeout=PATIENCE_S
+    ) as client:
         assert (await client.get(f"/v2/ep/ping/w1?secret={secret}")).status_code == 200
 
 

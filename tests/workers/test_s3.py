@@ -122,7 +122,7 @@ def test_what_a_handler_uploads_can_be_read(http, reader, emulator, way):
     ended = upload(http, name="a file.txt", text="Hello", **{"with": way})
     key = f"{ended['id']}/a file.txt"
     assert ended["output"]["size"] == 5
-    assert httpx.get(ended["output"]["url"], trust_env=False).text == "Hello"
+    assert httpx.get(ended["output"]["url"], trust_env=False, timeout=PATIENCE_S).text == "Hello"
     assert reader.get_object(Bucket="runpod", Key=key)["Body"].read() == b"Hello"
     listed = http.get("/_emulator/s3").json()
     assert (listed["bucket"], listed["endpoint_url"]) == ("runpod", emulator.store.url)
@@ -181,7 +181,10 @@ def test_workers_of_all_kinds_have_the_variables(http, emulator):
 def test_the_store_asks_for_its_keys_as_s3_does(emulator, reader):
     config = emulator.store.s3_config
     reader.put_object(Bucket="runpod", Key="mine", Body=b"1")
-    assert httpx.get(f"{config['endpointUrl']}/runpod/mine", trust_env=False).status_code == 403
+    assert (
+        httpx.get(f"{config['endpointUrl']}/runpod/mine", trust_env=False, timeout=PATIENCE_S).status_code
+        == 403
+    )
     with pytest.raises(ClientError, match=r"\(InvalidAccessKeyId\)"):
         client_of(config, accessId="x").list_objects_v2(Bucket="runpod")
     with pytest.raises(ClientError, match=r"\(SignatureDoesNotMatch\)"):
@@ -197,7 +200,9 @@ def test_a_signed_url_is_good_for_as_long_as_it_says(emulator, reader, version):
     def read(expires_s, **changes):
         signer = client_of(emulator.store.s3_config, version=version, **changes)
         place = {"Bucket": "runpod", "Key": "mine é"}
-        return httpx.get(signer.generate_presigned_url("get_object", place, expires_s), trust_env=False).text
+        return httpx.get(
+            signer.generate_presigned_url("get_object", place, expires_s), trust_env=False, timeout=PATIENCE_S
+        ).text
 
     assert read(60) == "1"
     assert "expired" in read(-1)
@@ -248,7 +253,9 @@ def test_a_store_that_is_killed_while_a_handler_uploads_fails_the_job(tmp_path, 
         ended = job.wait()
         assert ended.status == "FAILED"
         assert "Connection was closed before we received a valid response" in ended.error
-        with httpx.Client(base_url=emulator.url, headers={"authorization": "any"}, trust_env=False) as http:
+        with httpx.Client(
+            base_url=emulator.url, headers={"authorization": "any"}, trust_env=False, timeout=PATIENCE_S
+        ) as http:
             assert "the S3 store is not running" in http.get("/_emulator/s3").text
     assert "the S3 store has ended (exit code -9)" in log.getvalue()
 
