@@ -67,11 +67,13 @@ class EmulatorApp:
         if scope["type"] != "http":
             await control_app()(scope, receive, send)
             return
+        # Taken out: it holds what holds the scope, and would leave a circle with every request.
+        answer = scope.pop("emulator.answer", None)
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self._origins.allows(headers) and self._dispatch.serves_clients(path):
             send = self._origins.telling(headers, send)
-            scope.pop("emulator.answer", None)
+            answer = None
             preflight = self._origins.preflight(scope["method"], headers)
             headers = self._origins.without_page(headers)
         else:
@@ -92,7 +94,7 @@ class EmulatorApp:
         elif reasons := self._not_ready(path):
             await self._dispatch.send(_refusal(path, 503, "not_running", "; ".join(reasons)), send)
         elif self._dispatch.serves(path):
-            await self._dispatch.serve(path, headers, scope, receive, send)
+            await self._dispatch.serve(path, headers, scope, receive, send, answer)
         else:
             send = self._durability.of_control(scope["method"], send)
             if _CONTROL_MODULE not in sys.modules:

@@ -162,11 +162,11 @@ class BrowserGuard:
         """Why a request with these headers is not served (403); None when it is."""
         host = headers.get(b"host", b"")
         if host and host not in self._accepted_hosts:
-            named = host.decode("latin-1")[:100]
+            named = host.decode("latin-1")
             if not self._accepts(_name_of(named)):
                 return (
-                    f"the Host {named!r} is not this machine: use 127.0.0.1 or localhost, or allow the name"
-                    " with --allow-host"
+                    f"the Host {named[:100]!r} is not this machine: use 127.0.0.1 or localhost, or allow"
+                    " the name with --allow-host"
                 )
             if len(self._accepted_hosts) < _HOSTS_REMEMBERED:
                 self._accepted_hosts.add(host)
@@ -216,8 +216,16 @@ def _only_looks(method: str, path: str) -> bool:
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a `Host`, without its port."""
-    name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    """The name or address in a `Host`, without its port; as it is where what follows is no port."""
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        is_whole = bool(bracket) and (not rest or rest[0] == ":")
+        port = rest[1:]
+    else:
+        name, _, port = host.partition(":")
+        is_whole = True
+    if not is_whole or (port and not (port.isascii() and port.isdigit())):
+        return f"{host.lower()}."
     return name.lower().rstrip(".")
 
 

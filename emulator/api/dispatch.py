@@ -122,9 +122,17 @@ class Dispatch:
         return name in OPERATIONS
 
     async def serve(
-        self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+        self,
+        path: str,
+        headers: dict[bytes, bytes],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        answer: Answer | None,
     ) -> None:
-        """Answer one request to a path of the endpoint API."""
+        """Answer one request to a path of the endpoint API; at once by `answer`, if nobody is to see what is
+        sent.
+        """
         _, *parts = path.split("/")
         endpoint_id = self._default_endpoint_id
         if parts[0] == "v2":
@@ -137,8 +145,6 @@ class Dispatch:
         endpoint = self._endpoints.get(endpoint_id)
         at_ms, began_s = 0 if endpoint is None else endpoint.clock.now_ms(), real_seconds()
         reply: Reply | StreamedReply | None = None
-        #: Only where nobody is to see what is sent.
-        answer: Answer | None = scope.get("emulator.answer")
         rule: FaultRule | None = None
         try:
             if self._faults.in_force and endpoint is not None and self._faults.any_at(Point.CALL):

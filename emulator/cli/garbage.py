@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 #: After how many new objects these are looked at: half a millisecond's work.
 _THRESHOLD = 2_000
-#: All is looked at when it is told to be, and not after so many looks at what is new.
+#: After so many such looks what has outlived one of them is looked at once more, and then no more: what was
+#: under way at the first is over by then.
+_LOOKS = 5
+#: All is looked at when it is told to be.
 _NEVER = 1_000_000_000
 #: Real seconds between looks at all that has come since the start.
 _ALL_EVERY_S = 60.0
@@ -36,7 +39,7 @@ class Garbage:
         self._job_count = job_count
         self._thresholds = gc.get_threshold()
         gc.freeze()
-        gc.set_threshold(_THRESHOLD, _NEVER, _NEVER)
+        gc.set_threshold(_THRESHOLD, _LOOKS, _NEVER)
         self._looks = _looks_at_what_is_new()
         self._look_later()
 

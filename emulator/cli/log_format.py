@@ -23,6 +23,17 @@ _LAYOUT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
 #: Before what a worker has written about a job: on a terminal the job alone is told.
 _WORKER_OF_JOB = re.compile(r"worker \S+ (?=job \S+ │ )")
 _RESET = "\x1b[0m"
+#: Of the emulator, whose loggers are below its own.
+PARTS = ("api", "clock", "core", "driver", "pull", "state", "webhooks", "workers")
+
+
+class _Heard(logging.Logger):
+    """A logger of the emulator's: what a handler in this process does to all loggers does not silence it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # `logging.config.dictConfig` disables every logger that there is.
+        if name != "disabled":
+            super().__setattr__(name, value)
 
 
 class LogFormat(StrEnum):
@@ -43,6 +54,8 @@ def configure_logging(log_format: LogFormat, level: str, handler: logging.Handle
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(level.upper())
+    for each in (log, *(logging.getLogger(f"emulator.{part}") for part in PARTS)):
+        each.__class__ = _Heard
     # Of uvicorn's own messages only its complaints are news.
     uvicorn_log = logging.getLogger("uvicorn")
     uvicorn_log.handlers[:] = [handler]

@@ -447,6 +447,8 @@ def serve(
             reload = sys.stderr.isatty() if reload is None else reload
             ports = port, tls_port if tls else None
             runner.run(_serve(emulator, host, ports, reload=reload, workdir=workdir, open_page=open_page))
+        # `logging` would at its end, unless a handler of this process has set it up anew.
+        flush_log()
     except (ConfigError, ClockError, HandlerError) as error:
         flush_log()
         typer.echo(f"error: {as_options(str(error))}", err=True)

@@ -46,6 +46,8 @@ _WRONG_SECRET = (
     "The request signature we calculated does not match the signature you provided. Check your key and"
     " signing method.",
 )
+#: Of a time in seconds.
+_DIGITS_MAX = 12
 _NO_KEY = ("AccessDenied", "Access Denied")
 _EXPIRED = ("AccessDenied", "Request has expired")
 
@@ -84,7 +86,7 @@ class Store:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """GET: what there is. DELETE: nothing any more."""
-        if not hmac.compare_digest(environ.get("HTTP_AUTHORIZATION", ""), self._secret):
+        if not _is_same(environ.get("HTTP_AUTHORIZATION", ""), self._secret):
             start_response("403 FORBIDDEN", [])
             return []
         buckets = list(self._backend.buckets.values())
@@ -133,13 +135,13 @@ class Store:
         )
         if key != self._access_key:
             return _WRONG_KEY
-        if not expires.isdigit() or int(expires) < time.time():
+        if not (expires.isdecimal() and len(expires) <= _DIGITS_MAX) or int(expires) < time.time():
             return _EXPIRED
         signer = _UrlSigner(Credentials(key, self._secret), int(expires))
         expected = signer.get_signature(
             environ["REQUEST_METHOD"], urlsplit(environ["REQUEST_URI"]), HTTPHeaders()
         )
-        return None if hmac.compare_digest(expected, signature) else _WRONG_SECRET
+        return None if _is_same(signature, expected) else _WRONG_SECRET
 
     def _refusal_of_signed(
         self, environ: dict[str, Any], credential: str, signed: str, signature: str, *, timestamp: str
@@ -160,7 +162,7 @@ class Store:
         expected = signer.signature(
             signer.string_to_sign(request, signer.canonical_request(request)), request
         )
-        return None if hmac.compare_digest(expected, signature) else _WRONG_SECRET
+        return None if _is_same(signature, expected) else _WRONG_SECRET
 
 
 class _Signer(S3SigV4Auth):  # type: ignore[misc]
@@ -186,6 +188,10 @@ class _UrlSigner(HmacV1QueryAuth):  # type: ignore[misc]
 def _header(environ: dict[str, Any], name: str) -> str:
     key = name.upper().replace("-", "_")
     return str(environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}", ""))
+
+
+def _is_same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
 
 
 def _is_over(timestamp: str, expires_s: str) -> bool:

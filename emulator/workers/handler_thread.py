@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ class HandlerThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._process_id = os.getpid()
         self._emulators_loop = asyncio.get_running_loop()
         self._loop: HandlerLoop | None = None
         #: None tells the thread to look at its loop, or at `is_closed`.
@@ -89,6 +91,9 @@ class HandlerThread:
 
         Waits while too much that was posted has not been called.
         """
+        if os.getpid() != self._process_id:
+            # The handler has forked, and this is the child, which has left it: the job is its parent's.
+            os._exit(0)
         while len(self._posted) >= _POSTED_MAX and not self._emulators_loop.is_closed():
             self._has_room.clear()
             if len(self._posted) >= _POSTED_MAX:

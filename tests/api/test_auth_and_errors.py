@@ -336,6 +336,12 @@ async def test_a_page_of_the_emulator_itself_is_served():
         ("api.runpod.ai", 200),
         ("ep.api.runpod.ai", 200),
         ("evilapi.runpod.ai", 403),
+        # Of the first hundred characters alone it would be one that passes.
+        (f"{'a' * 63}.{'b' * 26}.localhost.evil.example:8000", 403),
+        ("[::1].evil.example", 403),
+        ("[::1]evil.example:8000", 403),
+        ("[::1", 403),
+        ("localhost:80.evil.example", 403),
     ],
 )
 async def test_the_host_must_be_an_address_or_a_name_that_no_site_has(host, status):

@@ -7,13 +7,18 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+import emulator
 from emulator import __version__
+from emulator.cli.log_format import PARTS
 from tests.cli.command import environment, run, serving
 from tests.limits import PATIENCE_S
+
+ROOM = Path(emulator.__file__).parent
 
 
 def test_the_banner_says_what_is_served_and_how_to_reach_it(folder):
@@ -242,3 +247,29 @@ def test_s3_prints_a_config_to_paste_and_ends_with_the_emulator(folder):
             # Reset, where the store had not accepted it yet.
             with suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
+
+
+def test_a_handler_that_sets_up_logging_anew_does_not_silence_the_log(tmp_path):
+    """`dictConfig` disables all loggers that there are, unless it is told not to."""
+    handler = """
+import logging.config
+
+def handler(job):
+    logging.config.dictConfig({"version": 1})
+    return 1
+"""
+    (tmp_path / "h.py").write_text(handler)
+    with serving(tmp_path, "h.py:handler", "--worker-kind", "inline") as served:
+        for _ in range(2):
+            ended = served.post("/v2/local/runsync", {"input": "x"})
+        served.stop()
+        assert served.log.count(f"job {ended['id']} ") == 3
+        assert served.log.count("POST /v2/local/runsync → 200") == 2
+        assert "stopping" in served.log
+
+
+def test_every_logger_of_the_emulators_is_one_that_no_handler_silences():
+    names = re.findall(
+        r'getLogger\("(emulator[.a-z]*)"\)', "".join(path.read_text() for path in ROOM.rglob("*.py"))
+    )
+    assert {name.partition(".")[2] for name in names} - {""} == set(PARTS)

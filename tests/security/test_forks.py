@@ -38,6 +38,18 @@ def leaves_a_child(job):
         os._exit(0)
     return child
 
+def has_a_child_that_raises(job):
+    child = os.fork()
+    if child == 0:
+        raise ValueError("of the child")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def has_a_child_that_exits(job):
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
 def handler(job):
     return globals()[job["input"]](job)
 """
@@ -76,6 +88,13 @@ def test_a_child_that_is_ended_as_soon_as_it_is_there_does_not_either(tmp_path):
     with serving(tmp_path, "h.py:handler", "--worker-kind", "inline", **given) as emulator:
         assert run(emulator, "ends_a_child") == -signal.SIGTERM
         assert "stopping" not in emulator.log
+
+
+@pytest.mark.parametrize("way", ["raises", "exits"])
+def test_a_child_that_leaves_the_handler_ends(emulator, way):
+    """It went on as a worker's thread that waits for work, and outlived the emulator."""
+    assert run(emulator, f"has_a_child_that_{way}") == 0
+    assert run(emulator, "has_a_pool") == [1, 2]
 
 
 def test_a_child_holds_neither_the_port_nor_a_connection(emulator):

@@ -210,6 +210,23 @@ def test_a_signed_url_is_good_for_as_long_as_it_says(emulator, reader, version):
     assert "InvalidAccessKeyId" in read(60, accessId="x")
 
 
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/_emulator/objects", "é"),
+        ("/runpod/mine?AWSAccessKeyId={key}&Expires=%C2%B2&Signature=x", None),
+        ("/runpod/mine?AWSAccessKeyId={key}&Expires=" + 5_000 * "9" + "&Signature=x", None),
+        ("/runpod/mine?AWSAccessKeyId={key}&Expires=9999999999&Signature=%C3%A9", None),
+    ],
+    ids=["header", "superscript", "long", "signature"],
+)
+def test_what_is_no_signature_is_refused(emulator, path, header):
+    config = emulator.store.s3_config
+    headers = [] if header is None else [(b"authorization", header.encode())]
+    url = config["endpointUrl"] + path.format(key=config["accessId"])
+    assert httpx.get(url, headers=headers, trust_env=False, timeout=PATIENCE_S).status_code == 403
+
+
 def test_the_sdks_default_bucket_is_there(reader):
     # rp_upload.upload_image without a bucket's name.
     reader.put_object(Bucket=strftime("%m-%y"), Key="image", Body=b"1")
