@@ -51,6 +51,14 @@ class Serving:
         """What it has written to standard error."""
         return self._errors.read_text()
 
+    def unhealthy_workers(self) -> list[dict[str, Any]]:
+        """Wait until there are some: they are for a second, and then they start again."""
+        while True:
+            workers = self.get("/_emulator/workers")["workers"]
+            if unhealthy := [worker for worker in workers if worker["state"] == "unhealthy"]:
+                return unhealthy
+            assert self.process.poll() is None, self.log
+
     def logs(self, text: str) -> bool:
         """Whether this is in its log: the lines of a moment are written together, after the answers."""
         while text not in self.log and self.process.poll() is None:

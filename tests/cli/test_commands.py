@@ -220,12 +220,7 @@ def test_one_that_ends_by_itself_is_explained(project):
 
 def reason_of_a_failed_start(served) -> str:
     served.post("/v2/local/run", {"input": 1})
-    # It is told for a second, and then its restart is.
-    while True:
-        workers = served.get("/_emulator/workers")["workers"]
-        if reasons := [worker["reason"] for worker in workers if worker["state"] == "unhealthy"]:
-            return " ".join(reasons)
-        assert served.process.poll() is None
+    return " ".join(worker["reason"] for worker in served.unhealthy_workers())
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,7 @@ def test_a_script_that_ends_by_itself_is_explained(folder):
     (folder / "ends.py").write_text("import neighbour\nprint('all done')\n")
     with serving(folder, "ends.py") as served:
         served.post("/v2/local/run", {"input": 1})
-        while served.get("/v2/local/health")["workers"]["unhealthy"] == 0:
-            assert served.process.poll() is None
-        [worker] = served.get("/_emulator/workers")["workers"]
+        [worker] = served.unhealthy_workers()
         assert served.logs("no worker of 'local' starts: its process ended with exit code 0 and never")
         assert "its process ended with exit code 0 and never asked for a job" in worker["reason"]
         assert "To serve one of its functions, name it: ends.py:handler" in worker["reason"]
