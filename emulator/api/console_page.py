@@ -41,7 +41,7 @@ PAGE_HEADERS = [
 
 def add_console(app: FastAPI) -> None:
     """Serve the console at `/` and at `/_emulator/ui`."""
-    files = _Files(directory=_FOLDER, html=True, check_dir=False)
+    files = _Files(directory=_FOLDER, html=True)
     app.mount(CONSOLE_PATH, files)
 
     async def to_console() -> RedirectResponse:
