@@ -115,7 +115,9 @@ class LogWriter(LineHandler):
     def _tell_dropped(self) -> None:
         told = f"{self._dropped} lines of the log were dropped here: nobody read them as fast as they came"
         self._dropped = 0
-        self.take(logging.WARNING, told, dict)
+        # Whatever the room is: what it counts cannot be counted again.
+        self._lines.append(((wall_clock_ms(), logging.WARNING, told, _NOTHING), len(told)))
+        self._characters += len(told)
 
     def _start_anew(self) -> None:
         """Also in a forked child: there is no thread in it, and what waits is the parent's to write."""

@@ -84,13 +84,39 @@ def test_what_a_reader_does_not_take_is_dropped_counted_and_told():
             lines.append(line)
         writer.flush()
         os.close(writing)
-    told = [line.split(maxsplit=2)[2].decode().strip() for line in lines]
-    kept = told[:-1]
-    assert kept == [f"first {number}" for number in range(len(kept))]
-    dropped = 30_000 - len(kept)
-    assert told[-1] == (
-        f"{dropped} lines of the log were dropped here: nobody read them as fast as they came"
-    )
+    expected, times_told = 0, 0
+    for line in lines:
+        text = line.split(maxsplit=2)[2].decode().strip()
+        if text.startswith("first"):
+            assert text == f"first {expected}"
+            expected += 1
+        else:
+            # Each time that there was room again, the writer having taken some, it says what is missing there.
+            dropped = int(text.split()[0])
+            assert text == (
+                f"{dropped} lines of the log were dropped here: nobody read them as fast as they came"
+            )
+            expected += dropped
+            times_told += 1
+    assert expected == 30_000
+    assert times_told
+
+
+def test_what_was_dropped_is_told_even_where_there_is_room_for_a_short_line_only():
+    mega = 1024 * 1024
+    reading, writing = os.pipe()
+    with log_to(writing) as writer, os.fdopen(reading, "rb") as reader:
+        quick_log(LOG, logging.INFO, "a" * mega)
+        reader.read(1)
+        # The first is being written now. Eight of its size may wait.
+        for size in (*[mega] * 7, mega - 40, 41, 1):
+            quick_log(LOG, logging.INFO, "b" * size)
+        lines = []
+        while not lines or not lines[-1].endswith(b" b\n"):
+            lines.append(reader.readline())
+        writer.flush()
+        os.close(writing)
+    assert b" 1 lines of the log were dropped here" in lines[-2]
 
 
 def test_what_a_terminal_obeys_is_shown_on_the_short_way_too(path):
