@@ -40,7 +40,8 @@ def come_back(life: JobLife, kept: Iterable[Kept]) -> list[Job]:
                 # Something kept it from the queue, and does no more.
                 unplaced.append(job)
         elif job.status is JobStatus.IN_PROGRESS:
-            if held_elsewhere and job.worker_id is not None:
+            # One whose input is empty never reached its worker (wire.md 2).
+            if held_elsewhere and job.worker_id is not None and not job.empty_input:
                 pool = life.pool
                 worker = pool.get(job.worker_id) or pool.welcome(job.worker_id)
                 worker.jobs[job.id] = job

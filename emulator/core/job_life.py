@@ -406,8 +406,12 @@ class JobLife:
         job.ttl_timer = self._clock.call_at(job.expires_ms, "ttl", self._ttl_callback, job)
         if job.status is JobStatus.IN_PROGRESS:
             self.in_progress += 1
-            due_ms = (job.started_ms or 0) + job.policy.execution_timeout_ms
-            job.stage_timer = self._clock.call_at(due_ms, "executionTimeout", self._on_execution_timeout, job)
+            # No worker had one whose input is empty (`deliver`), so it cannot have executed for too long.
+            if not job.empty_input:
+                due_ms = (job.started_ms or 0) + job.policy.execution_timeout_ms
+                job.stage_timer = self._clock.call_at(
+                    due_ms, "executionTimeout", self._on_execution_timeout, job
+                )
 
     def go_on(self) -> None:
         """Jobs have come back while workers are there: give them out, and start more if they are wanted."""

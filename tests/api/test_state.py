@@ -177,6 +177,22 @@ async def test_a_job_that_our_worker_had_is_queued_again_once(path):
         assert (body["status"], body["error"]) == ("FAILED", "job timed out after 1 retries")
 
 
+@pytest.mark.parametrize("worker_kind", ["inline", "external"])
+async def test_a_job_that_no_worker_ever_got_has_not_executed_for_too_long(path, worker_kind):
+    body = {"input": {}, "policy": {"executionTimeout": 5_000}}
+    async with kept(path, worker_kind=worker_kind) as client:
+        job_id = (await client.post("/run", json=body)).json()["id"]
+        taking = await client.begin("GET", "/job-take/w1?job_in_progress=0")
+        await client.clock.advance(6_000)
+        assert (await client.status(job_id))["status"] == "IN_PROGRESS"
+        await written(client)
+        path = crashed(path)
+        taking.cancel()
+    async with kept(path, worker_kind=worker_kind) as client:
+        assert (await client.jobs())["retried"] == 1
+        assert (await client.jobs())["failed"] == 0
+
+
 async def test_an_end_on_purpose_is_no_fault_of_the_job(path):
     for _ in range(3):
         async with kept(path) as client:
