@@ -66,6 +66,9 @@ FAULTS: tuple[dict[str, Any], ...] = (
 )
 #: Half seconds in which nothing changes, with which all has come to rest: longer than connections are kept.
 STILL = 20
+#: What the thread of an inline worker has open: two loops, each with an epoll and a pair of sockets. It
+#: outlives its worker, for the next (workers/workplaces.py): there are as many as there were at a time.
+DESCRIPTORS_OF_A_THREAD = 6
 #: Clients at a time; and how much more than before is a leak.
 CLIENTS = 12
 MORE_DESCRIPTORS, MORE_THREADS, MORE_TASKS, MORE_TIMERS, MORE_MIB = 4, 3, 3, 6, 40
@@ -73,10 +76,11 @@ MORE_DESCRIPTORS, MORE_THREADS, MORE_TASKS, MORE_TIMERS, MORE_MIB = 4, 3, 3, 6, 
 
 @dataclass(slots=True)
 class Held:
-    """What the process holds."""
+    """What the process holds, the threads of inline workers beside the rest."""
 
     descriptors: int
     threads: int
+    inline: int
     tasks: int
     timers: int
     mib: float
@@ -87,9 +91,13 @@ class Held:
 
     def row(self, name: str) -> str:
         return (
-            f"{name:>8} {self.descriptors:>12} {self.threads:>8} {self.tasks:>6} {self.timers:>7}"
-            f" {self.mib:>8.1f} {self.processes:>10}"
+            f"{name:>8} {self.descriptors:>12} {self.threads:>8} {self.inline:>7} {self.tasks:>6}"
+            f" {self.timers:>7} {self.mib:>8.1f} {self.processes:>10}"
         )
+
+
+#: Endpoints whose handlers have threads, by workers that there are at most.
+INLINE_THREADS_MAX = 3 * EndpointConfig().workers_max
 
 
 class Soak:
@@ -146,9 +154,11 @@ class Soak:
 
     def _held(self) -> Held:
         process = psutil.Process()
+        inline = sum(thread.name.startswith("runpod-worker-") for thread in threading.enumerate())
         return Held(
-            descriptors=process.num_fds(),
-            threads=threading.active_count(),
+            descriptors=process.num_fds() - inline * DESCRIPTORS_OF_A_THREAD,
+            threads=threading.active_count() - inline,
+            inline=inline,
             tasks=len(asyncio.all_tasks()),
             timers=self.emulator.clock.pending_count(),
             mib=process.memory_info().rss / 2**20,
@@ -231,7 +241,7 @@ async def soak(seconds: float, clock: str) -> int:
             jobs = run.jobs()
             after = await run.rest()
             kinds = run.descriptors()
-    print(f"\n{'':>8} descriptors  threads  tasks  timers  memory MiB  processes")
+    print(f"\n{'':>8} descriptors  threads  inline  tasks  timers  memory MiB  processes")
     for name, held in (("before", before), ("under it", during), ("after", after)):
         print(held.row(name))
     print("calls:", ", ".join(f"{count} of {status}" for status, count in sorted(run.counts.items())))
@@ -242,6 +252,7 @@ async def soak(seconds: float, clock: str) -> int:
         for name, was, now, more in (
             ("descriptors", before.descriptors, after.descriptors, MORE_DESCRIPTORS),
             ("threads", before.threads, after.threads, MORE_THREADS),
+            ("threads of inline workers", 0, after.inline, INLINE_THREADS_MAX),
             ("tasks", before.tasks, after.tasks, MORE_TASKS),
             ("timers", before.timers, after.timers, MORE_TIMERS),
             ("memory", before.mib, after.mib, MORE_MIB),
