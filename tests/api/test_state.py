@@ -7,16 +7,18 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from emulator import Emulator, VirtualClock
 from emulator.clock.clock import Clock
+from emulator.clock.real_time import next_round
 from emulator.errors import StateError
 from emulator.ledger import database
 from emulator.ledger.records import JobRecord, RequestRecord
 from tests.api.client import emulated
-from tests.api.receiver import receiving
+from tests.api.receiver import HANG, receiving
 
 pytestmark = pytest.mark.anyio
 
@@ -203,6 +205,18 @@ async def test_an_end_on_purpose_is_no_fault_of_the_job(path):
             assert (body["status"], body.get("retries", 0)) == ("IN_PROGRESS", 0)
 
 
+async def test_a_worker_gets_a_job_once_it_is_on_disk_who_has_it(path):
+    async with kept(path, worker_kind="external") as client:
+        job_id = await client.run()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            taking = await client.begin("GET", "/job-take/w1?job_in_progress=0")
+            while (await client.jobs())["inProgress"] == 0:
+                await next_round()
+            assert not taking.done()
+        assert (await taking).json()["id"] == job_id
+
+
 async def test_an_external_worker_brings_its_result_to_the_next_process(path):
     async with kept(path, worker_kind="external") as client:
         job_id = await client.run()
@@ -290,6 +304,18 @@ async def test_a_webhook_goes_on_at_the_attempt_that_it_was_at(path):
         async with kept(path) as client:
             await client.clock.advance(60_000)
         assert receiver.states == [(job_id, "COMPLETED")] * 3
+
+
+async def test_a_webhook_that_was_being_sent_is_sent_again(path):
+    async with receiving(HANG, 200) as receiver:
+        async with kept(path) as client:
+            job_id = await client.run({"mock_return": 1}, webhook=receiver.url)
+            await receiver.received(1)
+            path = crashed(path)
+            receiver.release()
+        async with kept(path) as client:
+            await receiver.received(2)
+        assert receiver.states == [(job_id, "COMPLETED")] * 2
 
 
 async def test_an_acknowledged_webhook_is_not_sent_again(path):
