@@ -91,7 +91,7 @@ def test_what_a_reader_does_not_take_is_dropped_counted_and_told():
             assert text == f"first {expected}"
             expected += 1
         else:
-            # Each time that there was room again, the writer having taken some, it says what is missing there.
+            # Each time that there is room again, it says what is missing there.
             dropped = int(text.split()[0])
             assert text == (
                 f"{dropped} lines of the log were dropped here: nobody read them as fast as they came"
