@@ -41,6 +41,8 @@ OF_OTHER_PROCESSES = ("runner.py",)
 LEFT_OUT = "tests/api/test_openapi_fuzz.py"
 #: A run that takes so much longer than without a fault hangs.
 SLOWER = 4
+#: Real seconds after which one test hangs, whatever it does.
+HANGS_S = 180
 #: In the copy: a hang is noticed sooner.
 PATIENCE_S = 60
 #: With a fault in it this might kill any process of the machine.
@@ -211,6 +213,8 @@ def failing_test(copy: Path, given: list[str], patience_s: float) -> str:
         "-rfE",
         "-p",
         "no:cacheprovider",
+        "-o",
+        f"faulthandler_timeout={HANGS_S}",
         f"@{copy / 'given.txt'}",
     ]
     variables = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
