@@ -9,6 +9,7 @@ import pytest
 
 from emulator import Emulator, HandlerError
 from tests.api.client import emulated
+from tests.limits import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +44,10 @@ def written(request, tmp_path):
 async def appears(path):
     while not path.exists():
         await asyncio.to_thread(path.parent.stat)
+
+
+def workers_threads():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("runpod-worker")}
 
 
 async def told_of(client, job_id):
@@ -84,6 +89,19 @@ async def test_after_an_abandoned_worker_comes_a_fresh_copy(written, tmp_path):
         await appears(tmp_path / "begun")
         await client.post(f"/cancel/{stuck}")
         assert (await client.runsync())["output"] == {"count": 1, "at home": True}
+
+
+async def test_code_that_was_replaced_leaves_no_thread(written):
+    others = workers_threads()
+    async with emulated(written) as client:
+        await client.runsync()
+        await client.clock.advance(10_000)
+        of_old_code = workers_threads() - others
+        assert of_old_code
+        await client.emulator.reload("ep")
+        for thread in of_old_code:
+            await asyncio.to_thread(thread.join, PATIENCE_S)
+            assert not thread.is_alive()
 
 
 async def test_a_copy_that_does_not_load_is_a_crash_of_its_worker(tmp_path):
