@@ -185,6 +185,10 @@ def refused(folder, *arguments, **variables):
             "nothing:handler: there is no module 'nothing' (looked in ",
         ),
         (
+            ["nothing:handler", "--worker-kind", "process"],
+            "nothing:handler: there is no module 'nothing' (looked in ",
+        ),
+        (
             ["echo"],
             "echo: name a file (handler.py), file and function (handler.py:handler) or module:function",
         ),
