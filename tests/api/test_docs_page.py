@@ -22,6 +22,18 @@ async def test_every_operation_is_on_it_with_an_example():
     assert "curl -X POST http://emulator/v2/ep/run -H 'Authorization: Bearer KEY'" in unescape(page.text)
 
 
+async def test_what_a_policy_leaves_out_is_described_as_it_is():
+    async with emulated() as client:
+        document = (await client.http.get("/_emulator/openapi.json")).json()
+        described = document["components"]["schemas"]["Policy"]["properties"]
+        policy = client.emulator.endpoint("ep").config.default_policy
+    assert {name: field["default"] for name, field in described.items()} == {
+        "executionTimeout": policy.execution_timeout_ms,
+        "lowPriority": policy.low_priority,
+        "ttl": policy.ttl_ms,
+    }
+
+
 async def test_it_needs_no_network_and_runs_no_script_but_ours():
     async with emulated() as client:
         page = await client.http.get("/_emulator/docs")
