@@ -175,6 +175,8 @@ def test_what_a_command_has_started_ends_with_it(project):
         [worker] = served.get("/_emulator/workers")["workers"]
         assert worker["process_id"] == first["parent"]
         os.kill(first["parent"], signal.SIGKILL)
+        # Until it is noticed, what the command had started goes on taking jobs.
+        assert served.logs("SIGKILL")
         second = answer(served)
         assert second["id"] != first["id"]
         assert not is_alive(first["id"])
