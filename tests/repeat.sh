@@ -30,7 +30,7 @@ logs=$(mktemp -d) passed=0
 for ((number = 1; number <= times; number++)); do
   log=$logs/$number.log started=$SECONDS verdict=passed
   set -m
-  make test >"$log" 2>&1 </dev/null &
+  make --no-print-directory test >"$log" 2>&1 </dev/null &
   run=$!
   set +m
   wait "$run" || verdict="FAILED: $log"
