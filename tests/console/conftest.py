@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,16 @@ def endpoint(make_endpoint: Callable[..., Endpoint]) -> Endpoint:
 
 
 @pytest.fixture
-def open_page(browser: Browser, make_endpoint: Callable[..., Endpoint]) -> Iterator[Callable[..., Page]]:
+def served() -> Iterator[Callable[..., str]]:
+    """Serves an emulator of the test's own until its pages are closed; gives the URL."""
+    with ExitStack() as ended:
+        yield lambda emulator, *where: str(ended.enter_context(emulator.serve(*where)).url)
+
+
+@pytest.fixture
+def open_page(
+    browser: Browser, make_endpoint: Callable[..., Endpoint], served: Callable[..., str]
+) -> Iterator[Callable[..., Page]]:
     """Opens pages in which an error in the console, or a report of the policy, fails the test.
 
     They are closed before their endpoints go: one that is open would ask for what is there no more.

@@ -257,19 +257,19 @@ def test_the_page_goes_on_when_the_server_has_restarted(open_page):
         expect(page.get_by_role("link", name=job_id)).to_be_visible()
 
 
-def test_a_key_is_asked_for_before_anything_is_shown(open_page):
-    with Emulator({"ep": EndpointConfig(handler=handle)}, api_keys=["the-key"]).serve() as client:
-        page = open_page(f"{client.url}/", expects="401")
-        dialog = page.get_by_role("dialog", name="API key")
-        expect(dialog).to_be_visible()
-        assert page.locator("main .panel").count() == 0
-        dialog.get_by_label("API key").fill("wrong")
-        dialog.get_by_role("button").click()
-        expect(dialog.get_by_role("alert")).to_contain_text("invalid api key")
-        dialog.get_by_label("API key").fill("the-key")
-        dialog.get_by_role("button").click()
-        expect(dialog).to_have_count(0)
-        expect(page.locator("#state")).to_contain_text("Ready")
+def test_a_key_is_asked_for_before_anything_is_shown(open_page, served):
+    url = served(Emulator({"ep": EndpointConfig(handler=handle)}, api_keys=["the-key"]))
+    page = open_page(f"{url}/", expects="401")
+    dialog = page.get_by_role("dialog", name="API key")
+    expect(dialog).to_be_visible()
+    assert page.locator("main .panel").count() == 0
+    dialog.get_by_label("API key").fill("wrong")
+    dialog.get_by_role("button").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("invalid api key")
+    dialog.get_by_label("API key").fill("the-key")
+    dialog.get_by_role("button").click()
+    expect(dialog).to_have_count(0)
+    expect(page.locator("#state")).to_contain_text("Ready")
 
 
 def test_a_page_of_another_origin_can_do_nothing(open_page, endpoint):
@@ -297,25 +297,25 @@ def test_a_call_is_tried_in_the_documentation(open_page, url):
     expect(operation.get_by_label("Answer")).to_contain_text('"word": "tried"')
 
 
-def test_the_documentation_asks_for_a_key_where_one_is_needed(open_page):
-    with Emulator({"ep": EndpointConfig(handler=handle)}, api_keys=["the-key"]).serve() as client:
-        page = open_page(f"{client.url}/_emulator/docs", expects="401")
-        page.get_by_label("API key").fill("wrong")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("does not pass")
-        page.get_by_label("API key").fill("the-key")
-        page.keyboard.press("Enter")
-        operation = page.get_by_role("group").filter(has_text="GET /_emulator/endpoints").first
-        operation.locator("summary").first.click()
-        operation.get_by_role("button", name="Send").click()
-        expect(operation.get_by_label("Answer")).to_contain_text('"id": "ep"')
+def test_the_documentation_asks_for_a_key_where_one_is_needed(open_page, served):
+    url = served(Emulator({"ep": EndpointConfig(handler=handle)}, api_keys=["the-key"]))
+    page = open_page(f"{url}/_emulator/docs", expects="401")
+    page.get_by_label("API key").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not pass")
+    page.get_by_label("API key").fill("the-key")
+    page.keyboard.press("Enter")
+    operation = page.get_by_role("group").filter(has_text="GET /_emulator/endpoints").first
+    operation.locator("summary").first.click()
+    operation.get_by_role("button", name="Send").click()
+    expect(operation.get_by_label("Answer")).to_contain_text('"id": "ep"')
 
 
-def test_it_is_said_when_other_machines_may_call_without_a_key(open_page):
-    with Emulator({"ep": EndpointConfig(handler=handle)}).serve("0.0.0.0") as client:
-        port = str(client.url).rsplit(":", 1)[1]
-        page = open_page(f"http://127.0.0.1:{port}/")
-        expect(page.locator("#state")).to_contain_text("open to the network, no key")
+def test_it_is_said_when_other_machines_may_call_without_a_key(open_page, served):
+    url = served(Emulator({"ep": EndpointConfig(handler=handle)}), "0.0.0.0")
+    port = url.rsplit(":", 1)[1]
+    page = open_page(f"http://127.0.0.1:{port}/")
+    expect(page.locator("#state")).to_contain_text("open to the network, no key")
 
 
 def test_stubs_are_shown_and_forgotten_one_by_one(open_page, make_endpoint):
