@@ -17,6 +17,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+#: Characters that a pipe takes at least before it is read.
+_PIPE_TAKES = 4096
 #: In place of the process group of a worker that is being started.
 NOT_KNOWN = 0
 #: Real seconds within which a new process has become the program it is to run.
@@ -87,8 +89,9 @@ class Guard:
         # The first worker, or somebody has killed the program: another one is told of all there are.
         self._end_program()
         if self._watched:
-            self._process = _start_program(self._own_folder())
-            self._tell("".join(f"+ {group} {worker_id}\n" for group, worker_id in self._watched))
+            lines = "".join(f"+ {group} {worker_id}\n" for group, worker_id in self._watched)
+            self._process = _start_program(self._own_folder(), lines[:_PIPE_TAKES].encode())
+            self._tell(lines[_PIPE_TAKES:])
 
     def _tell(self, lines: str) -> bool:
         """Whether it is there to hear of it."""
@@ -101,16 +104,27 @@ class Guard:
         return True
 
 
-def _start_program(folder: Path | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, *([] if folder is None else [str(folder)])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        # What ends the emulator's process group must not end this.
-        start_new_session=True,
-    )
+def _start_program(folder: Path | None, told: bytes) -> subprocess.Popen[bytes]:
+    """Start it; what it is told is there before it is, as the emulator may be killed at any moment."""
+    reading, writing = os.pipe()
+    pipe = os.fdopen(writing, "wb", buffering=0)
+    pipe.write(told)
+    try:
+        program = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, *([] if folder is None else [str(folder)])],
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # What ends the emulator's process group must not end this.
+            start_new_session=True,
+        )
+    except BaseException:
+        pipe.close()
+        raise
+    finally:
+        os.close(reading)
+    program.stdin = pipe
+    return program
 
 
 def end_group(group: int) -> None:

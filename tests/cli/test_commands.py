@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.command import run, serving
 from tests.cli.test_process_workers import bare_python, save
+from tests.processes import is_alive
 
 __all__ = ["bare_python"]
 
@@ -79,14 +80,6 @@ def project(tmp_path):
 
 def answer(served, endpoint="local", given=1):
     return served.post(f"/v2/{endpoint}/runsync", {"input": given})["output"]
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["--command", "python -m app.handler"], ["app.handler"]])

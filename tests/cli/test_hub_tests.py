@@ -1,7 +1,6 @@
 """`runpod-emulator test`: the Hub's test files, from the file to the reports."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from emulator.cli.hub_results import HubResult, Verdict, report_junit
 from emulator.cli.hub_test_files import MISSING, TEST_FILES, BadTestFile, HubTest, read_test_file
 from tests.cli.command import environment, run
 from tests.limits import PATIENCE_S
+from tests.processes import is_alive
 
 HANDLER = """\
 import os, time
@@ -57,14 +57,6 @@ def rows(table: str) -> dict[str, list[str]]:
     """The table's cells by the test's name: result, time and the first line of why."""
     cells = [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in table.splitlines()]
     return {row[0]: row[1:] for row in cells if len(row) > 1}
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # Running

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.command import environment, run
 from tests.limits import PATIENCE_S
+from tests.processes import is_alive
 
 HANDLERS = """\
 import os, sys, time
@@ -84,14 +85,6 @@ def project(folder: Path) -> Path:
 
 def invoke(project, *arguments, **variables):
     return run(project, "invoke", *arguments, **variables)
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # What goes in and what comes out

@@ -20,6 +20,7 @@ from anyio.from_thread import start_blocking_portal
 from emulator import Clock, Emulator, EndpointConfig
 from tests.cli.command import serving
 from tests.limits import PATIENCE_S
+from tests.processes import is_alive, wait_for_the_end_of
 from tests.workers.kinds import KEY
 
 MISBEHAVING = Path(__file__).with_name("misbehaving_handlers.py")
@@ -109,20 +110,6 @@ def noted(path):
     while not path.exists():
         assert not path.with_name("never").exists()
     return [int(number) for number in path.read_text().split()]
-
-
-def is_alive(process_id):
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_for_the_end_of(process_ids, http=None):
-    """In a container without an init, the dead are left as zombies: they count as gone."""
-    while any(map(is_alive, process_ids)):
-        if http is not None:
-            http.get("/_emulator/health")
 
 
 # What a handler returns or raises
