@@ -56,7 +56,7 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # No --start-interval: engines before 25 refuse it.
-HEALTHCHECK --interval=3s --timeout=3s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=3s --timeout=10s --start-period=30s --retries=3 \
     CMD ["runpod-emulator", "healthcheck"]
 ENTRYPOINT ["runpod-emulator"]
 CMD ["serve"]
