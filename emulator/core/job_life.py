@@ -406,7 +406,7 @@ class JobLife:
         job.ttl_timer = self._clock.call_at(job.expires_ms, "ttl", self._ttl_callback, job)
         if job.status is JobStatus.IN_PROGRESS:
             self.in_progress += 1
-            # No worker had one whose input is empty (`deliver`), so it cannot have executed for too long.
+            # One with an empty input is missed, not late: no worker had it but one that takes by batch.
             if not job.empty_input:
                 due_ms = (job.started_ms or 0) + job.policy.execution_timeout_ms
                 job.stage_timer = self._clock.call_at(
