@@ -137,6 +137,7 @@ class Ledger:
         assert not hand.retiring
         # It was told to stop this job once, before the job was retried: this time it is not.
         hand.told.pop(life.job.id, None)
+        hand.missing.discard(life.job.id)
         assert life.job.delay_ms == now_ms - life.queued_ms
         life.started_ms = now_ms
         life.progress = None
@@ -210,7 +211,6 @@ class Ledger:
     def _leaves_hand(self, life: Life, now_ms: int) -> None:
         hand = self.hands.get(life.worker_id or "")
         if hand is not None and not life.job.empty_input:
-            hand.missing.discard(life.job.id)
             hand.idle_since_ms = now_ms
 
     def _worker_moved(self, event: WorkerMoved) -> None:
