@@ -39,6 +39,11 @@ class Gateway:
         self._life = endpoint.life
         self._pool = endpoint.pool
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether a job waits, so that the next take need not."""
+        return len(self._endpoint.queue) > 0
+
     async def take(
         self,
         worker_id: str,

@@ -51,8 +51,8 @@ class LoopWorker(InlineWorker):
         while self._is_wanted(number):
             for job in await self._gateway.take(self._id, by_batch=self._concurrency > 1):
                 await self._run(job)
-            if real_seconds() - yielded_s > _HOLDS_LOOP_S:
-                # Neither a take from a long queue nor a quick handler ever waits.
+            if self._gateway.has_queue and real_seconds() - yielded_s > _HOLDS_LOOP_S:
+                # Neither a take from a queue nor a quick handler ever waits.
                 await next_round()
                 yielded_s = real_seconds()
         self._lanes.discard(number)

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from emulator.clock.clock import VirtualClock
+from emulator.clock.real_time import next_round
 from emulator.core.config import EndpointConfig
 from emulator.workers.handler import Handler
 from tests.limits import PATIENCE_S
@@ -140,6 +141,23 @@ async def test_hundreds_of_quick_jobs_come_back_in_order():
         jobs = [stage.submit(n) for n in range(300)]
         assert [(await stage.ended(job)).output for job in jobs] == list(range(300))
         assert seen == list(range(300))
+
+
+async def test_a_queue_of_quick_async_jobs_leaves_the_loop_to_others_now_and_then(monkeypatch):
+    monkeypatch.setattr("emulator.workers.loop_worker._HOLDS_LOOP_S", 0.0)
+    run = 0
+
+    async def handler(job):
+        nonlocal run
+        run += 1
+
+    async with inline_stage(handler, workers_max=1) as stage:
+        jobs = [stage.submit(n) for n in range(10)]
+        seen = set()
+        while not jobs[-1].terminal:
+            seen.add(run)
+            await next_round()
+        assert len(seen) > 5
 
 
 async def test_a_slow_job_does_not_keep_the_next_ones_from_other_workers(monkeypatch):
