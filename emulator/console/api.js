@@ -26,14 +26,16 @@ export const onKeyWanted = new Set();
  * @param {string} method
  * @param {string} path
  * @param {unknown} [body] an object, sent as JSON, or JSON text
+ * @param {AbortSignal} [signal] to give up
  * @returns {Promise<any>} the answer: JSON where it is JSON, else text
  */
-export async function call(method, path, body) {
+export async function call(method, path, body, signal) {
   /** @type {Response} */
   let answer;
   try {
     answer = await fetch(path, {
       method,
+      signal,
       headers: { ...key.header(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
       body: body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body),
     });
@@ -49,7 +51,9 @@ export async function call(method, path, body) {
   throw new Refused(answer.status, content?.error?.message ?? content?.error ?? content?.detail ?? `${answer.status}`);
 }
 
-export const get = (/** @type {string} */ path) => call("GET", `/_emulator${path}`);
+/** A connection may die and nobody say so: what is to be asked again would wait for it. */
+const PATIENCE_MS = 60_000;
+export const get = (/** @type {string} */ path) => call("GET", `/_emulator${path}`, undefined, AbortSignal.timeout(PATIENCE_MS));
 export const post = (/** @type {string} */ path, /** @type {unknown} */ body = {}) => call("POST", `/_emulator${path}`, body);
 export const put = (/** @type {string} */ path, /** @type {unknown} */ body) => call("PUT", `/_emulator${path}`, body);
 export const patch = (/** @type {string} */ path, /** @type {unknown} */ body) => call("PATCH", `/_emulator${path}`, body);

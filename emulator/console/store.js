@@ -54,8 +54,13 @@ export class Store {
     this._told = new Set();
     /** @type {Set<string>} */
     this._changed = new Set();
-    /** @type {Map<string, any>} */
+    /** What is to be asked for soon, or once more. @type {Map<string, {ask: (() => Promise<unknown>) | null}>} */
     this._refreshes = new Map();
+    /** Questions are numbered; of each topic, the last one whose answer was taken. @type {Record<string, number>} */
+    this._taken = {};
+    this._asked = 0;
+    /** For each time that all is being loaded, what is told meanwhile. @type {Set<import("./events.js").Told[]>} */
+    this._meanwhile = new Set();
     /** @type {Set<(kind: string, data: any) => void>} */
     this.listeners = new Set();
   }
@@ -84,18 +89,26 @@ export class Store {
     for (const tell of this._told) tell(changed);
   }
 
-  /** Everything anew: at the beginning, and when events were missed. */
+  /** Everything anew: at the beginning, and when events were missed. What is told meanwhile may be newer, and stays. */
   async load() {
-    const [endpoints, page, logs] = await Promise.all([
-      get("/endpoints"), get(`/jobs/list?limit=${PAGE}`), get("/logs?limit=2000"),
-      this.loadWorkers(), this.loadClock(),
-    ]);
-    this.endpoints = endpoints.endpoints;
-    this.jobs = new Map();
-    this.order = [];
-    this._addOlder(page);
-    this.lines = logs.lines;
-    for (const topic of ["endpoints", "jobs", "logs", "all"]) this.changed(topic);
+    const number = ++this._asked;
+    const meanwhile = /** @type {import("./events.js").Told[]} */ ([]);
+    this._meanwhile.add(meanwhile);
+    try {
+      const [page, logs] = await Promise.all([
+        get(`/jobs/list?limit=${PAGE}`), get("/logs?limit=2000"),
+        this.loadEndpoints(), this.loadWorkers(), this.loadClock(),
+      ]);
+      if (!this._isNews("all", number)) return;
+      this.jobs = new Map();
+      this.order = [];
+      this._addOlder(page);
+      this.lines = logs.lines;
+      for (const { kind, data } of meanwhile) kind === "log" ? this._addLine(data) : this._applyJob(data.job);
+      for (const topic of ["jobs", "logs", "all"]) this.changed(topic);
+    } finally {
+      this._meanwhile.delete(meanwhile);
+    }
   }
 
   async loadOlder() {
@@ -114,21 +127,35 @@ export class Store {
     this.older = page.next;
   }
 
-  async loadWorkers() {
-    const { workers, obstacles } = await get("/workers");
-    this.workers = workers;
-    this.obstacles = obstacles;
-    this.changed("workers");
+  loadWorkers() {
+    return this._ask("workers", "/workers", ({ workers, obstacles }) => {
+      this.workers = workers;
+      this.obstacles = obstacles;
+    });
   }
 
-  async loadEndpoints() {
-    this.endpoints = (await get("/endpoints")).endpoints;
-    this.changed("endpoints");
+  loadEndpoints() {
+    return this._ask("endpoints", "/endpoints", ({ endpoints }) => { this.endpoints = endpoints; });
   }
 
-  async loadClock() {
-    this.clock = { ...(await get("/clock")), read_at: performance.now() };
-    this.changed("clock");
+  loadClock() {
+    return this._ask("clock", "/clock", (clock) => { this.clock = { ...clock, read_at: performance.now() }; });
+  }
+
+  /** @param {string} topic @param {string} path @param {(answer: any) => void} take */
+  async _ask(topic, path, take) {
+    const number = ++this._asked;
+    const answer = await get(path);
+    if (!this._isNews(topic, number)) return;
+    take(answer);
+    this.changed(topic);
+  }
+
+  /** Whether an answer has not been overtaken by that to a later question. @param {string} topic @param {number} number */
+  _isNews(topic, number) {
+    if (number < (this._taken[topic] ?? 0)) return false;
+    this._taken[topic] = number;
+    return true;
   }
 
   /** The emulated time now. */
@@ -151,7 +178,10 @@ export class Store {
           this.refresh("all", () => this.load(), 0);
           break;
         case "job":
-          if (data.job) this._applyJob(data.job);
+          if (data.job) {
+            this._applyJob(data.job);
+            for (const told of this._meanwhile) told.push({ kind, data });
+          }
           this.refresh("endpoints", () => this.loadEndpoints());
           this.refresh("workers", () => this.loadWorkers());
           break;
@@ -163,9 +193,8 @@ export class Store {
           this.refresh("endpoints", () => this.loadEndpoints());
           break;
         case "log":
-          this.lines.push(data);
-          if (this.lines.length > LINES * 1.2) this.lines.splice(0, this.lines.length - LINES);
-          this.changed("logs");
+          this._addLine(data);
+          for (const told of this._meanwhile) told.push({ kind, data });
           break;
         case "clock":
           this.refresh("clock", () => this.loadClock());
@@ -173,6 +202,14 @@ export class Store {
       }
       for (const tell of this.listeners) tell(kind, data);
     }
+  }
+
+  /** @param {any} line */
+  _addLine(line) {
+    if (line.number <= (this.lines.at(-1)?.number ?? 0)) return;
+    this.lines.push(line);
+    if (this.lines.length > LINES * 1.2) this.lines.splice(0, this.lines.length - LINES);
+    this.changed("logs");
   }
 
   /** @param {Brief} job */
@@ -183,14 +220,25 @@ export class Store {
   }
 
   /**
-   * Ask for something soon, once for all the events that come until then.
+   * Ask for something soon, once for all the events that come until then; what comes while it is being asked for, for
+   * which the answer may be too old, is asked for after it.
    * @param {string} what @param {() => Promise<unknown>} ask @param {number} [after_ms]
    */
   refresh(what, ask, after_ms = 250) {
-    if (this._refreshes.has(what)) return;
-    this._refreshes.set(what, setTimeout(() => {
+    const under = this._refreshes.get(what);
+    if (under) {
+      under.ask = ask;
+      return;
+    }
+    /** @type {{ask: (() => Promise<unknown>) | null}} */
+    const refresh = { ask };
+    this._refreshes.set(what, refresh);
+    setTimeout(async () => {
+      const last = refresh.ask ?? ask;
+      refresh.ask = null;
+      await last().catch(() => {});
       this._refreshes.delete(what);
-      ask().catch(() => {});
-    }, after_ms));
+      if (refresh.ask) this.refresh(what, refresh.ask, after_ms);
+    }, after_ms);
   }
 }

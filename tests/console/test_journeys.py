@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -240,6 +241,28 @@ def test_ten_thousand_jobs_are_listed_with_few_rows(open_page):
         assert page.locator(".jobrow").count() < 60
         page.locator(".list").evaluate("list => { list.scrollTop = list.scrollHeight }")
         expect(page.locator(".jobrow").filter(has_text='{"n": 0}')).to_be_visible()
+
+
+def test_what_happens_while_the_page_loads_anew_is_not_lost(open_page, served):
+    """It does so once it hears of events. The list is from before the job, and another answer comes later."""
+    endpoint = Endpoint(served(Emulator({"ep": EndpointConfig(handler=handle)})), "ep")
+    page = open_page("about:blank")
+    asked, lists = [], count()
+
+    def answer_the_first(route):
+        asked.append(route)
+        if len(asked) == 1:
+            route.continue_()
+
+    page.route("**/_emulator/logs?*", answer_the_first)
+    with page.expect_response(lambda answer: "/jobs/list?" in answer.url and next(lists) == 1):
+        page.goto(at(endpoint))
+    endpoint.runsync({"n": 1})
+    expect(page.get_by_text("1 of 1", exact=True)).to_be_visible()
+    with page.expect_response("**/_emulator/logs?*"):
+        asked[1].continue_()
+    endpoint.runsync({"n": 2})
+    expect(page.get_by_text("2 of 2", exact=True)).to_be_visible()
 
 
 def test_the_page_goes_on_when_the_server_has_restarted(open_page):

@@ -67,7 +67,7 @@ export function show(place, page) {
     fill(timers, clock.timers.length ? clock.timers.slice(0, 12).map((/** @type {any} */ timer) => h("tr", {}, h("td", { class: "when" }, duration(Math.max(0, timer.at_ms - now_ms))), h("td", {}, timer.kind, TIMERS[timer.kind] && h("small", {}, `: ${TIMERS[timer.kind]}`)), h("td", { class: "mono when" }, timer.subject ?? "–"))) : h("tr", {}, h("td", { colspan: 3, class: "empty" }, "No timer runs.")));
   }
   const quietly = () => load().catch(() => {});
-  void quietly();
+  store.refresh("time", quietly, 0);
   const ticking = setInterval(draw, 250);
   return {
     told: (kind) => { if (["clock", "fault", "job", "reset"].includes(kind)) store.refresh("time", quietly, 300); },

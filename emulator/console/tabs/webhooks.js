@@ -40,6 +40,6 @@ export function show(place, page) {
       sink.deliveries.slice(-20).reverse().map((/** @type {any} */ call) => h("details", {}, h("summary", {}, `${moment(call.at_ms)} ${call.method} → ${call.status}`), tree(call.body), h("h3", {}, "Headers"), tree(call.headers, 0))));
   }
   const quietly = () => load().catch((error) => { if (chosen) fill(detail, h("p", { class: "error-text" }, error.message)); });
-  void quietly();
+  page.store.refresh("webhooks", quietly, 0);
   return { told: (kind) => { if (kind === "webhook" || kind === "reset" || kind === "hello") page.store.refresh("webhooks", quietly, 150); } };
 }
