@@ -64,7 +64,7 @@ async def control(client, path, **options):
 
 
 async def test_a_worker_is_shown_with_its_process(project):
-    async with processes(project, "talking") as client:
+    async with processes(project, "talking", workers_max=1) as client:
         body = await client.runsync("one")
         _, shown = await control(client, "/workers")
         [worker] = shown["workers"]
@@ -328,7 +328,7 @@ async def test_an_interpreter_that_does_not_start_is_named(project):
     no_python = project / "python"
     no_python.write_text("#!/no/such/interpreter\n")
     no_python.chmod(0o755)
-    async with processes(project, "talking", python=str(no_python)) as client:
+    async with processes(project, "talking", python=str(no_python), workers_max=1) as client:
         await client.run()
         while (await client.workers()) != {"unhealthy": 1}:
             await client.clock.settle()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import run, serving
+from tests.cli.command import ONE_WORKER, run, serving
 from tests.cli.test_process_workers import bare_python, save
 from tests.processes import is_alive
 
@@ -163,7 +163,7 @@ def test_endpoints_have_commands_of_their_own(project):
 
 def test_what_a_command_has_started_ends_with_it(project):
     executable(project / "start.sh", "#!/bin/sh\npython worker.py\n")
-    with serving(project, "--command", "./start.sh") as served:
+    with serving(project, "--command", "./start.sh", *ONE_WORKER) as served:
         first = answer(served)
         [worker] = served.get("/_emulator/workers")["workers"]
         assert worker["process_id"] == first["parent"]

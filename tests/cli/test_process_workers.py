@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import environment, run, serving
+from tests.cli.command import ONE_WORKER, environment, run, serving
 
 ARGUMENTS = """\
 import argparse, os
@@ -86,7 +86,7 @@ def test_a_script_whose_interpreter_has_no_sdk_is_refused_with_what_to_do(folder
 def test_a_script_that_ends_by_itself_is_explained(folder):
     (folder / "neighbour.py").write_text("")
     (folder / "ends.py").write_text("import neighbour\nprint('all done')\n")
-    with serving(folder, "ends.py") as served:
+    with serving(folder, "ends.py", *ONE_WORKER) as served:
         served.post("/v2/local/run", {"input": 1})
         [worker] = served.unhealthy_workers()
         assert served.logs("no worker of 'local' starts: its process ended with exit code 0 and never")

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from tests.cli.command import run, serving
+from tests.cli.command import ONE_WORKER, run, serving
 from tests.engine.patience import until
 from tests.workers.kinds import WORKER_IMAGE
 
@@ -21,7 +21,8 @@ def engine_of():
 
 
 def test_the_image_you_deploy_is_served_as_it_is(tmp_path, left_by_commands):
-    with serving(tmp_path, "--image", WORKER_IMAGE, "--idle-timeout", "1s", **engine_of()) as served:
+    options = ["--image", WORKER_IMAGE, "--idle-timeout", "1s", *ONE_WORKER]
+    with serving(tmp_path, *options, **engine_of()) as served:
         body = served.post("/v2/local/runsync?wait=300000", {"input": {"name": "Ada"}})
         assert (body["status"], body["output"]) == ("COMPLETED", {"greeting": "Hello, Ada!"})
         [worker] = served.get("/_emulator/workers")["workers"]

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.cli.command import run, serving
+from tests.cli.command import ONE_WORKER, run, serving
 from tests.engine.patience import until
 from tests.ray.conftest import HANDLER, handlers, left_on_nodes, processes
 
@@ -29,7 +29,7 @@ def rays():
 
 
 def test_a_handler_is_served_on_a_cluster_that_ends_with_it(folder):
-    options = ["--worker-kind", "ray", "--num-cpus", "0.5", "--idle-timeout", "1s"]
+    options = ["--worker-kind", "ray", "--num-cpus", "0.5", "--idle-timeout", "1s", *ONE_WORKER]
     with serving(folder, "handler.py:handler", *options) as served:
         body = served.post("/v2/local/runsync?wait=300000", {"input": {"do": "hello"}})
         assert (body["status"], body["output"]) == ("COMPLETED", "hello")
