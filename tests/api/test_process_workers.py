@@ -64,7 +64,7 @@ async def control(client, path, **options):
 
 
 async def test_a_worker_is_shown_with_its_process(project):
-    async with processes(project, "talking", workers_max=1) as client:
+    async with processes(project, "talking", workers_min=1, workers_max=1) as client:
         body = await client.runsync("one")
         _, shown = await control(client, "/workers")
         [worker] = shown["workers"]

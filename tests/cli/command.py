@@ -21,8 +21,8 @@ from tests.limits import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Where a start takes longer than the scaler waits, as on a busy machine, there would be another.
-ONE_WORKER = ("--workers-max", "1")
+#: On a busy machine a start may outlast what the scaler waits for, and a look at the worker its idle timeout.
+ONE_WORKER = ("--workers-min", "1", "--workers-max", "1")
 _ROOT = Path(emulator.__file__).parents[1]
 
 

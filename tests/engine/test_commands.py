@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from tests.cli.command import ONE_WORKER, run, serving
+from tests.cli.command import run, serving
 from tests.engine.patience import until
 from tests.workers.kinds import WORKER_IMAGE
 
@@ -21,8 +21,10 @@ def engine_of():
 
 
 def test_the_image_you_deploy_is_served_as_it_is(tmp_path, left_by_commands):
-    options = ["--image", WORKER_IMAGE, "--idle-timeout", "1s", *ONE_WORKER]
+    options = ["--image", WORKER_IMAGE, "--idle-timeout", "1s", "--workers-max", "1"]
     with serving(tmp_path, *options, **engine_of()) as served:
+        # The first call of the control API takes longest.
+        served.get("/_emulator/workers")
         body = served.post("/v2/local/runsync?wait=300000", {"input": {"name": "Ada"}})
         assert (body["status"], body["output"]) == ("COMPLETED", {"greeting": "Hello, Ada!"})
         [worker] = served.get("/_emulator/workers")["workers"]

@@ -57,7 +57,7 @@ def test_a_network_of_the_users_and_the_hosts(serving, engine):
 
 
 def test_strangers_are_not_let_in_where_containers_are(serving):
-    with serving(workers_max=1) as endpoint:
+    with serving(workers_min=1, workers_max=1) as endpoint:
         endpoint.runsync("hello")
         door = endpoint.emulator.worker_url("ep")
         [worker] = endpoint.workers()

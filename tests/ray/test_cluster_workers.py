@@ -60,7 +60,7 @@ def test_what_runs_as_a_process_runs_on_a_node(serving, tmp_path, form):
 
 
 def test_strangers_are_not_let_in_where_nodes_are(serving):
-    with serving(workers_max=1) as endpoint:
+    with serving(workers_min=1, workers_max=1) as endpoint:
         endpoint.runsync("hello")
         door = endpoint.emulator.worker_url("ep")
         [worker] = endpoint.workers()

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.cli.command import ONE_WORKER, run, serving
+from tests.cli.command import run, serving
 from tests.engine.patience import until
 from tests.ray.conftest import HANDLER, handlers, left_on_nodes, processes
 
@@ -29,8 +29,10 @@ def rays():
 
 
 def test_a_handler_is_served_on_a_cluster_that_ends_with_it(folder):
-    options = ["--worker-kind", "ray", "--num-cpus", "0.5", "--idle-timeout", "1s", *ONE_WORKER]
+    options = ["--worker-kind", "ray", "--num-cpus", "0.5", "--idle-timeout", "1s", "--workers-max", "1"]
     with serving(folder, "handler.py:handler", *options) as served:
+        # The first call of the control API takes longest.
+        served.get("/_emulator/workers")
         body = served.post("/v2/local/runsync?wait=300000", {"input": {"do": "hello"}})
         assert (body["status"], body["output"]) == ("COMPLETED", "hello")
         [worker] = served.get("/_emulator/workers")["workers"]
