@@ -164,8 +164,8 @@ class Gateway:
         return True
 
     def heartbeat(self, worker_id: str, job_ids: Iterable[str], *, missed_when_silent: bool = True) -> None:
-        """The worker is alive and works on these jobs. A job missing twice in a row is lost, or let go of
-        if the worker was told to stop it (wire.md 7).
+        """The worker is alive and works on these jobs. A job missing twice in a row is lost (wire.md 7);
+        one that it was told to stop is let go of by the first that can know of it.
 
         A worker that has sent one is lost when it then falls silent, unless its end would be noticed anyway.
 
@@ -182,15 +182,15 @@ class Gateway:
         if missed_when_silent and not worker.hung_up:
             self._expect_another(worker)
         named = frozenset(job_ids) | worker.unseen
-        # Once may be by a heartbeat that crossed with the job.
-        missing = frozenset((worker.jobs.keys() | worker.stopping.keys()) - named)
-        absent = missing & worker.missing
+        # One that was sent before the worker had the job says nothing of it.
+        for job_id in (worker.stopping.keys() - named) & worker.heard_of:
+            self.let_go(worker_id, job_id)
+        missing = frozenset(worker.jobs.keys() - named)
+        lost = missing & worker.missing
         worker.missing = missing
-        for job_id in absent:
-            if (job := worker.jobs.get(job_id)) is not None:
-                self._lose_from(worker, job, "its worker's heartbeats no longer name it")
-            else:
-                self.let_go(worker_id, job_id)
+        worker.heard_of = frozenset(worker.jobs.keys() | worker.stopping.keys())
+        for job_id in lost:
+            self._lose_from(worker, worker.jobs[job_id], "its worker's heartbeats no longer name it")
 
     async def next_stop_signals(self, worker_id: str, *, hold_ms: int | None = None) -> list[str]:
         """The ids of jobs the worker must stop; waits for the first up to `hold_ms`

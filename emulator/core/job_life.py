@@ -118,6 +118,7 @@ class JobLife:
                 # Traces of an earlier delivery of the same job here must not end this one.
                 self.let_go(worker, job.id)
                 worker.missing -= {job.id}
+                worker.heard_of -= {job.id}
                 worker.unseen.discard(job.id)
                 worker.jobs[job.id] = job
                 worker.last_job_id = job.id

@@ -486,7 +486,7 @@ class WorkerPool:
         self.interference.forget(worker)
         worker.stop_signals.clear()
         worker.stop_called.notify()
-        worker.missing = frozenset()
+        worker.missing = worker.heard_of = frozenset()
 
     def _tell_if_none_is_left(self) -> None:
         """The last worker with older code has gone, and none can start with the new."""

@@ -68,10 +68,10 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "by_batch", "complaint", "crashes", "external", "hung_up", "id", "idle_since_ms", "idle_timer",
-        "jobs", "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls", "reason", "replaces",
-        "restart_timer", "retiring", "since_ms", "starting_ms", "state", "stop_called", "stop_signals",
-        "stopping", "takes", "takes_beside", "unparked", "unseen",
+        "by_batch", "complaint", "crashes", "external", "heard_of", "hung_up", "id", "idle_since_ms",
+        "idle_timer", "jobs", "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls",
+        "reason", "replaces", "restart_timer", "retiring", "since_ms", "starting_ms", "state",
+        "stop_called", "stop_signals", "stopping", "takes", "takes_beside", "unparked", "unseen",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now_ms: int, *, external: bool = False) -> None:
@@ -106,6 +106,8 @@ class Worker:
         self.stop_called = Wakeup()
         #: Held jobs that its last heartbeat did not name.
         self.missing: frozenset[str] = frozenset()
+        #: Jobs that were its when its last heartbeat came: the next knows whether it is still at them.
+        self.heard_of: frozenset[str] = frozenset()
         self.idle_since_ms = 0
         self.idle_timer: Timer | None = None
         #: Runs out when a worker that sends heartbeats goes silent.

@@ -60,6 +60,7 @@ class Hand:
     told: dict[str, int] = field(default_factory=dict)
     pinged_ms: int | None = None
     missing: set[str] = field(default_factory=set)
+    heard_of: set[str] = field(default_factory=set)
     retiring: bool = False
     idle_since_ms: int = 0
 
@@ -138,6 +139,7 @@ class Ledger:
         # It was told to stop this job once, before the job was retried: this time it is not.
         hand.told.pop(life.job.id, None)
         hand.missing.discard(life.job.id)
+        hand.heard_of.discard(life.job.id)
         assert life.job.delay_ms == now_ms - life.queued_ms
         life.started_ms = now_ms
         life.progress = None

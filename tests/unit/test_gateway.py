@@ -264,20 +264,24 @@ async def test_a_poll_for_stop_signals_ends_with_its_worker(stage, worker_id):
         await poll
 
 
-@pytest.mark.parametrize("sign", ["let_go", "result", "heartbeats", "take"])
+@pytest.mark.parametrize("sign", ["let_go", "result", "heartbeat", "heartbeat that knew it", "take"])
 async def test_every_sign_that_a_job_was_stopped_counts(stage, worker_id, sign):
     job = stage.submit()
     await stage.take(worker_id)
+    if sign == "heartbeat that knew it":
+        stage.gateway.heartbeat(worker_id, [job.id])
     stage.endpoint.cancel(job.id)
     assert stage.workers() == {"running": 1}
     if sign == "let_go":
         stage.gateway.let_go(worker_id, job.id)
     elif sign == "result":
         assert not stage.finish(job)
-    elif sign == "heartbeats":
+    elif sign == "heartbeat":
         # The first may have been on its way when the worker was given the job.
         stage.gateway.heartbeat(worker_id, [])
         assert stage.workers() == {"running": 1}
+        stage.gateway.heartbeat(worker_id, [])
+    elif sign == "heartbeat that knew it":
         stage.gateway.heartbeat(worker_id, [])
     else:
         assert await stage.take(worker_id, in_progress=False) == []

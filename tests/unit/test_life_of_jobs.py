@@ -394,14 +394,14 @@ class LifeOfJobs(RuleBasedStateMachine):
         worker_id = self.a_worker(pick)
         hand = self.ledger.hands[worker_id]
         held = set(self.ledger.held_by(worker_id))
-        hands = held | set(hand.told)
-        absent = set() if names_all else hands & hand.missing
-        lost = held & absent
+        lost = set() if names_all else held & hand.missing
         if hand.state != "unhealthy":
             hand.pinged_ms = self.clock.now_ms()
-        hand.missing = set() if names_all else hands
-        for job_id in absent - held:
-            self.ledger.lets_go(worker_id, job_id, self.clock.now_ms())
+        hand.missing = set() if names_all else held - lost
+        if not names_all:
+            for job_id in hand.told.keys() & hand.heard_of:
+                self.ledger.lets_go(worker_id, job_id, self.clock.now_ms())
+        hand.heard_of = held | set(hand.told)
         with self.ledger.expecting(*self.losses_of(worker_id, lost)):
             self.run(self.gateway.heartbeat, worker_id, {*held, *hand.told} if names_all else ())
 
