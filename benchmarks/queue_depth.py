@@ -109,7 +109,7 @@ class Filling:
     """An endpoint without workers on a clock that stands still, and the jobs in its queue."""
 
     def __init__(self) -> None:
-        self._endpoint = Endpoint("bench", EndpointConfig(workers_max=0), VirtualClock(), lambda event: None)
+        self._endpoint = Endpoint("bench", EndpointConfig(workers_max=0), VirtualClock(), lambda *event: None)
         self._submitted = 0
         self._queued_ids: list[str] = []
         self._random = random.Random(1)

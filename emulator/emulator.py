@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from emulator.api.app import EmulatorApp
-    from emulator.core.events import Change, Event
+    from emulator.core.events import Event
     from emulator.ledger.database import Sync
     from emulator.ledger.json_lines import State
     from emulator.serving.tls import ServedTLS
@@ -655,12 +655,9 @@ class Emulator:
     def _build_endpoint(self, endpoint_id: str, given: object, clock: Clock) -> Endpoint:
         config = given if isinstance(given, EndpointConfig) else EndpointConfig(handler=given)
         config = with_module_as_command(config)
-
-        def emit(event: Change) -> None:
-            self._telling.on_event(endpoint, event)
-
-        endpoint = Endpoint(endpoint_id, config, clock, emit)
-        self._scenarios[endpoint] = Scenario(endpoint, self.faults, emit)
+        endpoint = Endpoint(endpoint_id, config, clock, self._telling.on_event)
+        tell = partial(self._telling.on_event, endpoint)
+        self._scenarios[endpoint] = Scenario(endpoint, self.faults, tell)
         self._measures[endpoint] = Measures(endpoint)
         clock.tells_execution(endpoint.pool.is_executing)
         return endpoint

@@ -49,34 +49,37 @@ class Telling:
         """Something has happened in an endpoint."""
         if self.state is not None:
             self._keep_state_of(self.state, endpoint, event)
+        old_news = False
         if isinstance(event, JobMoved):
             # Each job has three of these: what follows is most of what is done for it beside its life.
             if event.job.webhook is not None:
                 self.webhooks.on_job_moved(event.job, endpoint)
             if event.job.status is JobStatus.IN_QUEUE:
                 self.queue_watch.job_came()
-            self._tell(endpoint, event)
+        elif isinstance(event, WorkerMoved):
+            old_news = endpoint.pool.is_old_news(event)
         elif isinstance(event, WorkerWrote):
-            if self.access.checks_keys:
-                # Its environment has a key, and what prints an environment is not rare.
-                told = without(event.line.text, self.access.keys)
-                event = replace(event, line=replace(event.line, text=told))
-            self.logs.add(event)
-            endpoint.clock.nudge()
-            log_event(event, old_news=endpoint.pool.is_old_news(event))
-            if self.listener is not None:
-                self.listener(event)
-        elif not isinstance(event, _FOR_STATE_ALONE):
-            old_news = isinstance(event, WorkerMoved) and endpoint.pool.is_old_news(event)
-            self._tell(endpoint, event, old_news=old_news)
-
-    def _tell(self, endpoint: Endpoint, event: Event, *, old_news: bool = False) -> None:
+            self._tell_line(endpoint, event)
+            return
+        elif isinstance(event, _FOR_STATE_ALONE):
+            return
         self.logs.notify()
         self.journal.on_event(event)
         if (measures := self.measures.get(endpoint)) is not None:
             measures.on_event(event)
         endpoint.clock.nudge()
         log_event(event, old_news=old_news)
+        if self.listener is not None:
+            self.listener(event)
+
+    def _tell_line(self, endpoint: Endpoint, event: WorkerWrote) -> None:
+        if self.access.checks_keys:
+            # Its environment has a key, and what prints an environment is not rare.
+            told = without(event.line.text, self.access.keys)
+            event = replace(event, line=replace(event.line, text=told))
+        self.logs.add(event)
+        endpoint.clock.nudge()
+        log_event(event, old_news=endpoint.pool.is_old_news(event))
         if self.listener is not None:
             self.listener(event)
 

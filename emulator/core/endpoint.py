@@ -6,6 +6,7 @@ What becomes of a job is in `job_life`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ class Endpoint:
         endpoint_id: str,
         config: EndpointConfig,
         clock: Clock,
-        emit: Callable[[Change], None],
+        emit: Callable[[Endpoint, Change], None],
         store: JobStore | None = None,
     ) -> None:
         self.id = endpoint_id
@@ -52,7 +53,7 @@ class Endpoint:
         self.default_policy = config.default_policy
         self._store: JobStore = MemoryStore() if store is None else store
         self._job_ids = JobIds()
-        self._emit = unfailing(emit)
+        self._emit = unfailing(partial(emit, self))
         self.life = JobLife(endpoint_id, config, clock, self._emit, self._store)
         self.queue = self.life.queue
         self.takers = self.life.takers

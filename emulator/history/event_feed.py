@@ -34,6 +34,10 @@ class FeedEvent(Protocol):
     event_number: int
 
     @property
+    def size(self) -> int:
+        """About how many bytes of memory it holds on to."""
+
+    @property
     def kind(self) -> str:
         """What it is about: `job`, `output`, `log`, `worker`, `webhook`, `fault`, `notice`, `clock`, …"""
 
@@ -47,6 +51,7 @@ class _Told:
 
     kind: str
     news: Callable[[], dict[str, Any]]
+    size: int
     event_number: int = 0
 
 
@@ -79,13 +84,13 @@ class EventFeed:
 
     def add(self, kind: str, tell: Callable[[], dict[str, Any]], size: int = 200) -> None:
         """Something has happened; `tell` holds on to about `size` bytes."""
-        self.keep(_Told(kind, tell), size)
+        self.keep(_Told(kind, tell, size))
 
-    def keep(self, event: FeedEvent, size: int) -> None:
-        """Something has happened that holds on to about `size` bytes."""
+    def keep(self, event: FeedEvent) -> None:
+        """Something has happened."""
         self._last_number += 1
         event.event_number = self._last_number
-        self._recent.add(event, size)
+        self._recent.add(event)
         if self._changed.waiters:
             self._changed.notify()
 

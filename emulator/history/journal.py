@@ -321,12 +321,11 @@ class Journal:
         """Keep an entry."""
         if not self.limit:
             return
-        kind, size = entry.kind, entry.size
         if self._feed is not None:
-            self._feed.keep(entry, size)
+            self._feed.keep(entry)
         self._last_number += 1
         entry.number = self._last_number
-        self._recent[kind].add(entry, size)
+        self._recent[entry.kind].add(entry)
         if self._waiters:
             seen = _Seen(entry)
             for waiter in self._waiters:

@@ -73,12 +73,10 @@ class Measures:
 
     def on_event(self, event: Event) -> None:
         """Count what the core tells of."""
-        if isinstance(event, JobMoved):
-            self._count_job(event)
-        elif isinstance(event, WorkerMoved):
-            self._count_worker(event)
-
-    def _count_job(self, event: JobMoved) -> None:
+        if not isinstance(event, JobMoved):
+            if isinstance(event, WorkerMoved):
+                self._count_worker(event)
+            return
         job = event.job
         if job.status is JobStatus.IN_PROGRESS:
             self.delay.add(event.at_ms, job.delay_ms or 0)

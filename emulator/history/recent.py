@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-T = TypeVar("T")
+
+class Kept(Protocol):
+    """Something that is kept for a while."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it holds; always the same."""
+
+
+T = TypeVar("T", bound=Kept)
 
 
 class Recent(Generic[T]):
@@ -18,8 +27,6 @@ class Recent(Generic[T]):
         self._count_max = count_max
         self._bytes_max = bytes_max
         self._items: deque[T] = deque()
-        # Beside them, not in a pair with each: thousands of these come and go in a second.
-        self._sizes: deque[int] = deque()
         self._bytes = 0
 
     @property
@@ -37,29 +44,24 @@ class Recent(Generic[T]):
     def __reversed__(self) -> Iterator[T]:
         return reversed(self._items)
 
-    def add(self, item: T, size: int) -> None:
-        """Keep an item of about so many bytes; what there is no more room for goes."""
-        items, sizes = self._items, self._sizes
+    def add(self, item: T) -> None:
+        """Keep an item; what there is no more room for goes."""
+        items, size = self._items, item.size
         items.append(item)
-        sizes.append(size)
         if len(items) > self._count_max:
             # Mostly it is full: one goes for each that comes.
-            items.popleft()
-            size -= sizes.popleft()
+            size -= items.popleft().size
         self._bytes += size
         while self._bytes > self._bytes_max and len(items) > 1:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
         """Let go of one."""
-        self._items.popleft()
-        self._bytes -= self._sizes.popleft()
+        self._bytes -= self._items.popleft().size
 
     def forget(self, unwanted: Callable[[T], bool]) -> int:
         """Let go of the items that are `unwanted`; returns how many."""
         before = len(self._items)
-        kept = [pair for pair in zip(self._items, self._sizes, strict=True) if not unwanted(pair[0])]
-        self._items = deque(item for item, _ in kept)
-        self._sizes = deque(size for _, size in kept)
-        self._bytes = sum(self._sizes)
+        self._items = deque(item for item in self._items if not unwanted(item))
+        self._bytes = sum(item.size for item in self._items)
         return before - len(self._items)

@@ -33,6 +33,11 @@ class LoggedLine:
     level: str | None
     text: str
 
+    @property
+    def size(self) -> int:
+        """How long it is."""
+        return len(self.text)
+
 
 class WorkerLogs:
     """Bounded, whatever workers write: old lines go, and so do the lines of workers long gone."""
@@ -57,7 +62,7 @@ class WorkerLogs:
         logged = LoggedLine(
             self._last_number, event.at_ms, event.worker_id, event.job_id, line.stream, line.level, line.text
         )
-        tail.add(logged, len(line.text))
+        tail.add(logged)
         self._feed.add("log", partial(_told, event.endpoint_id, logged), 200 + len(line.text))
         self._changed.notify()
 

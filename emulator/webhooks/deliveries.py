@@ -91,6 +91,11 @@ class Delivery:
     due_ms: int = 0
 
     @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        return len(self.body)
+
+    @property
     def receiver(self) -> str:
         """Scheme, host and port."""
         parts = urlsplit(self.url)
@@ -254,7 +259,7 @@ class Webhooks:
         return delivery
 
     def _begin(self, delivery: Delivery) -> None:
-        self._deliveries.add(delivery, len(delivery.body))
+        self._deliveries.add(delivery)
         task = asyncio.get_running_loop().create_task(self._deliver(delivery))
         self._tasks[delivery] = task
         task.add_done_callback(partial(self._on_over, delivery))

@@ -37,6 +37,8 @@ class Received:
     body: bytes
     #: What the sink answered.
     status: int
+    #: About how many bytes it holds.
+    size: int
 
     @property
     def parsed(self) -> Any:
@@ -70,9 +72,9 @@ class Sink:
         """Take in a call; what is to be answered."""
         answer = self.answers.popleft() if self.answers else Answer()
         self.count += 1
-        received = Received(self.count, at_ms, method, headers, body, answer.status)
-        size = sum(len(name) + len(value) + _OVERHEAD_OF_HEADER for name, value in headers.items())
-        self.deliveries.add(received, len(body) + size + _OVERHEAD)
+        of_headers = sum(len(name) + len(value) + _OVERHEAD_OF_HEADER for name, value in headers.items())
+        size = len(body) + of_headers + _OVERHEAD
+        self.deliveries.add(Received(self.count, at_ms, method, headers, body, answer.status, size))
         self._came.notify()
         return answer
 

@@ -54,10 +54,10 @@ def _log(level: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("handler", "level", "budget"),
     [
-        (echo, QUIET, Cost(calls=294, rounds=8, timers=4, writes=2)),
-        (echo, DEFAULT, Cost(calls=318, rounds=8, timers=4, writes=2)),
-        (echo_on_the_loop, QUIET, Cost(calls=274, rounds=7, timers=4, writes=1)),
-        (echo_on_the_loop, DEFAULT, Cost(calls=298, rounds=7, timers=4, writes=1)),
+        (echo, QUIET, Cost(calls=286, rounds=8, timers=4, writes=2)),
+        (echo, DEFAULT, Cost(calls=310, rounds=8, timers=4, writes=2)),
+        (echo_on_the_loop, QUIET, Cost(calls=265, rounds=7, timers=4, writes=1)),
+        (echo_on_the_loop, DEFAULT, Cost(calls=289, rounds=7, timers=4, writes=1)),
     ],
     ids=lambda value: getattr(value, "__name__", value if isinstance(value, str) else ""),
 )

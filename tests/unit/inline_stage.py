@@ -30,7 +30,7 @@ class InlineStage:
     def __init__(self, handler: Handler, clock: VirtualClock, config: EndpointConfig) -> None:
         self.clock = clock
         self.events: list[Event] = []
-        self.endpoint = Endpoint("ep", config, clock, self.events.append)
+        self.endpoint = Endpoint("ep", config, clock, lambda _, event: self.events.append(event))
         gateway = Gateway(self.endpoint)
         self.launcher = InlineLauncher(
             Workplaces(handler), gateway, clock, cold_start_ms=config.cold_start_ms

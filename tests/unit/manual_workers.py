@@ -64,7 +64,7 @@ class Stage:
         self.clock = VirtualClock(start_ms=1_000_000)
         self.events: list[Event] = []
         self.config = EndpointConfig(**config)
-        self.endpoint = Endpoint("ep", self.config, self.clock, self.events.append)
+        self.endpoint = Endpoint("ep", self.config, self.clock, lambda _, event: self.events.append(event))
         self.faults = Faults()
         self.scenario = Scenario(self.endpoint, self.faults, self.events.append)
         self.gateway = Gateway(self.endpoint)

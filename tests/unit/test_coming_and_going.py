@@ -84,7 +84,7 @@ class ComingAndGoing(RuleBasedStateMachine):
             task.cancel()
         await asyncio.gather(*(task for _, task in self.takes), return_exceptions=True)
 
-    def hear(self, event: Event) -> None:
+    def hear(self, _: Endpoint, event: Event) -> None:
         if isinstance(event, JobMoved):
             assert event.before != event.job.status
             self.ends[event.job.id] += event.job.status in ENDED

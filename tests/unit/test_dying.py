@@ -40,7 +40,7 @@ class DyingAndComingBack(LifeOfJobs):
         life = self.lives
         written = self.written
 
-        def tell(event):
+        def tell(endpoint, event):
             if life != self.lives:
                 return  # It is dead.
             written.on_event(endpoint, event)
@@ -48,7 +48,7 @@ class DyingAndComingBack(LifeOfJobs):
                 return
             if isinstance(event, JobMoved) and event.job.id in self.ledger.lives:
                 self.ledger.lives[event.job.id].job = event.job
-            hear(event)
+            hear(endpoint, event)
 
         endpoint = Endpoint("ep", self.config, self.clock, tell)
         self.hear = hear

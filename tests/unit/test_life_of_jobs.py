@@ -102,7 +102,7 @@ class LifeOfJobs(RuleBasedStateMachine):
         self.ledger = Ledger(self.config)
         self.clock = VirtualClock(start_ms=0)
 
-        def hear(event):
+        def hear(_, event):
             self.ledger.hear(event)
             if listener_fails:
                 raise Explosion
