@@ -36,6 +36,9 @@ class Connection(Protocol):
     #: A worker has called on it: it may bring a result on it at any time, so it stays open.
     by_worker: bool
 
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written to it."""
+
     def close(self) -> None:
         """Close it, once what was written has been sent."""
 

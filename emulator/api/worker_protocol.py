@@ -210,7 +210,30 @@ async def job_done(asked: WorkerCall) -> Reply:
         stop_worker = bool(fields.get("stopPod"))
         gateway.finish(worker_id, job_id, JobResult(error=str(fault), stop_worker=stop_worker))
         raise
-    return _taken_within(limit, result.size)
+    reply = _taken_within(limit, result.size)
+    if reply.status == 200 and asked.parameter("then_take"):
+        return await _with_next_job(asked, reply)
+    return reply
+
+
+async def _with_next_job(asked: WorkerCall, reply: Reply) -> Reply:
+    """The answer to a result, with the next job in it where one waits: the runner of bare functions
+    (`workers/runner.py`) then makes one call for a quick job, not two.
+    """
+    for _ in range(_ROUNDS_TO_HANG_UP):
+        await next_round()
+    connection = asked.call.connection
+    if connection is None or connection.is_closing():
+        return reply
+    job = asked.gateway.take_beside_result(asked.worker_id)
+    if job is None:
+        return reply
+    try:
+        await asked.durability.all_kept()
+    except NotKept:
+        asked.gateway.hand_back(asked.worker_id, [job.id])
+        return reply
+    return Reply(200, _job_text(job))
 
 
 async def ping(asked: WorkerCall) -> Reply:

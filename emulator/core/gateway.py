@@ -102,6 +102,20 @@ class Gateway:
             jobs += self._life.deliver(worker, limit - len(jobs))
         return jobs
 
+    def take_beside_result(self, worker_id: str) -> Job | None:
+        """The next job for a worker that has just brought a result, if there is one for it already: it need
+        not ask then.
+        """
+        worker = self._pool.get(worker_id)
+        if worker is None or worker.state is not WorkerState.IDLE or worker.retiring or worker.paused:
+            return None
+        if not self._life.interference.hands_on():
+            return None
+        worker.takes += 1
+        worker.by_batch = False
+        jobs = self._life.deliver(worker, 1)
+        return jobs[0] if jobs else None
+
     def push_chunk(self, worker_id: str, job_id: str, chunk_json: bytes) -> bool:
         """A chunk of the job's stream, as JSON text; False when the job is no longer this worker's."""
         job = self._held(worker_id, job_id, "chunk")

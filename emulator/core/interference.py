@@ -33,6 +33,10 @@ class Interference:
         """A job is now a worker's: whether the worker gets to see it."""
         return True
 
+    def hands_on(self) -> bool:
+        """A worker brings a result: whether it may get its next job with the answer, without asking."""
+        return True
+
     def loses_result(self, job: Job, worker: Worker) -> bool:
         """A worker brings the result of a job: whether it does not arrive."""
         return False

@@ -179,6 +179,10 @@ class FaultEffects(Interference):
 
     # What a worker brings, and hears
 
+    def hands_on(self) -> bool:
+        """Not while a fault may strike its call for the next job."""
+        return not self.faults.any_at(Point.CALL)
+
     def loses_result(self, job: Job, worker: Worker) -> bool:
         """`lose_result`: its result does not arrive; the job is missed after a while, and runs again."""
         if self._effect_on(worker, job) != "lose_result":

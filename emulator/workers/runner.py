@@ -23,9 +23,8 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Optional
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 #: The server holds a poll for a minute.
 _POLL_TIMEOUT_S = 90
@@ -81,42 +80,126 @@ class Connection:
                     time.sleep(_RETRY_S)
 
 
-class CallsBesideLoop:
-    """Calls to the emulator, one after the other, while the loop goes on."""
+class LoopConnection(asyncio.Protocol):
+    """A connection to the emulator on the loop: one request at a time, and its answer.
 
-    def __init__(self, name: str, timeout_s: Optional[float] = None) -> None:
-        self._connection = Connection(timeout_s)
-        self._asked: SimpleQueue[Any] = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+    A quick job costs little more than its calls. Made in a thread, or with `http.client`, each takes several
+    times as long.
+    """
 
-    async def call(self, method: str, url: str, body: Optional[bytes] = None) -> tuple[int, bytes]:
-        """Status and body of an answer. When who waits for it is cancelled, the call is made all the same."""
+    def __init__(self) -> None:
+        self.is_open = False
+        self._transport: Any = None
+        self._answered: Optional[asyncio.Future[tuple[int, bytes]]] = None
+        self._come = bytearray()
+        #: Of the answer that comes: its status, and where its body begins and ends.
+        self._status = self._begins = self._ends = 0
+
+    async def ask(self, request: bytes, timeout_s: Optional[float]) -> tuple[int, bytes]:
+        """Status and body of the answer.
+
+        :raises ConnectionError: it is closed before the answer, or is so after `timeout_s`.
+        """
+        if not self.is_open:
+            raise ConnectionError("it was closed at once")
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        self._asked.put((loop, answered, (method, url, body)))
-        return await answered
+        self._answered = loop.create_future()
+        self._transport.write(request)
+        patience = None if timeout_s is None else loop.call_later(timeout_s, self.close)
+        try:
+            return await self._answered
+        finally:
+            if patience is not None:
+                patience.cancel()
 
-    def _run(self) -> None:
+    def close(self) -> None:
+        """Have it be closed; who waits for an answer gets none."""
+        self.is_open = False
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self._transport = transport
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        """A part of an answer has come."""
+        self._come += data
+        if not self._ends:
+            head, end, _ = self._come.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._begins = len(head) + len(end)
+            self._read_head(bytes(head))
+        if len(self._come) < self._ends or self._answered is None or self._answered.done():
+            return
+        body = bytes(self._come[self._begins : self._ends])
+        del self._come[: self._ends]
+        self._ends = 0
+        self._answered.set_result((self._status, body))
+
+    def _read_head(self, head: bytes) -> None:
+        first, *lines = head.lower().split(b"\r\n")
+        self._status = int(first.split(None, 2)[1])
+        self._ends = self._begins
+        for line in lines:
+            name, _, value = line.partition(b":")
+            if name == b"content-length":
+                self._ends += int(value)
+            elif name == b"connection" and value.strip() == b"close":
+                self.is_open = False
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        """It was closed, or broke."""
+        self.is_open = False
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectionError("it was closed before the answer"))
+
+
+class Calls:
+    """Calls to the emulator while the loop goes on, one after the other."""
+
+    def __init__(self) -> None:
+        self._authorization = os.environ.get("RUNPOD_AI_API_KEY", "")
+        self._connection: Optional[LoopConnection] = None
+
+    async def call(
+        self, method: str, url: str, body: Optional[bytes] = None, timeout_s: Optional[float] = None
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer; tries again until there is one, for which it waits `timeout_s`."""
+        parts = urlsplit(url)
+        request = self._request(method, parts, body)
         while True:
-            loop, answered, arguments = self._asked.get()
-            outcome: Any
+            connection = self._connection
+            is_new = connection is None or not connection.is_open
             try:
-                outcome = self._connection.call(*arguments)
-            except Exception as error:  # it ends the program, and not only this thread
-                outcome = error
-            # The loop is closed when the handler has ended the program.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, answered, outcome)
+                if connection is None or is_new:
+                    connection = self._connection = await _connect(parts)
+                return await connection.ask(request, timeout_s)
+            except OSError:
+                if is_new:
+                    # One that was open had but been closed meanwhile, as a server does with one that is idle.
+                    await asyncio.sleep(_RETRY_S)
+            except asyncio.CancelledError:
+                # The answer that is still to come would be taken for that to the next call.
+                if connection is not None:
+                    connection.close()
+                raise
+
+    def _request(self, method: str, parts: SplitResult, body: Optional[bytes]) -> bytes:
+        head = f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        head += f"Authorization: {self._authorization}\r\n"
+        if body is not None:
+            head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+        return b"%b\r\n%b" % (head.encode("latin-1"), body or b"")
 
 
-def _resolve(answered: asyncio.Future[Any], outcome: Any) -> None:
-    if answered.done():
-        # Who waited has been cancelled.
-        return
-    if isinstance(outcome, Exception):
-        answered.set_exception(outcome)
-    else:
-        answered.set_result(outcome)
+async def _connect(parts: SplitResult) -> LoopConnection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(
+        LoopConnection, parts.hostname or "", parts.port or http.client.HTTP_PORT
+    )
+    return connection
 
 
 class Runner:
@@ -128,8 +211,7 @@ class Runner:
         self._worker_id = os.environ["RUNPOD_POD_ID"]
         self._take_url = os.environ["RUNPOD_WEBHOOK_GET_JOB"].replace("$ID", self._worker_id)
         self._stop_url = self._take_url.replace("/job-take/", "/job-stop/")
-        self._takes = CallsBesideLoop("job-take", _POLL_TIMEOUT_S)
-        self._results = CallsBesideLoop("job-done")
+        self._calls = Calls()
         #: The job that runs.
         self._job_id: Optional[str] = None
         self._process_id = os.getpid()
@@ -142,7 +224,7 @@ class Runner:
     async def _serve(self) -> None:
         """All on one loop, in the main thread, as the SDK does it: what a handler puts on it goes on."""
         loop = asyncio.get_running_loop()
-        running: dict[str, asyncio.Task[None]] = {}
+        running: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
         def stop(job_id: str) -> None:
             if job_id in running:
@@ -154,26 +236,24 @@ class Runner:
             name="job-stop",
             daemon=True,
         ).start()
+        job = await self._take()
         while True:
-            job = await self._take()
             job_id = self._job_id = job["id"]
             task = running[job_id] = loop.create_task(self._run_job(job_id, job))
             await asyncio.wait({task})
             del running[job_id]
+            # What the SDK does not catch either ends the worker.
+            following = None if task.cancelled() else await self._post(job_id, task.result())
             self._job_id = None
-            if not task.cancelled():
-                # What the SDK does not catch either ends the worker.
-                task.result()
+            job = following or await self._take()
 
-    async def _run_job(self, job_id: str, job: dict[str, Any]) -> None:
+    async def _run_job(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
         # As the SDK tells them apart: it does not look into an object that can be called.
         if inspect.isasyncgenfunction(self._function):
-            result = await self._stream_async(job_id, job)
-        elif inspect.isgeneratorfunction(self._function):
-            result = await self._stream(job_id, job)
-        else:
-            result = await self._attempt(job)
-        await self._post(job_id, result)
+            return await self._stream_async(job_id, job)
+        if inspect.isgeneratorfunction(self._function):
+            return await self._stream(job_id, job)
+        return await self._attempt(job)
 
     async def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -218,7 +298,8 @@ class Runner:
 
     async def _take(self) -> dict[str, Any]:
         while True:
-            status, body = await self._takes.call("GET", f"{self._take_url}&job_in_progress=0")
+            url = f"{self._take_url}&job_in_progress=0"
+            status, body = await self._calls.call("GET", url, timeout_s=_POLL_TIMEOUT_S)
             if status == 200:
                 job: dict[str, Any] = json.loads(body)
                 return job
@@ -226,13 +307,17 @@ class Runner:
                 # This worker is going away, and will be ended.
                 await asyncio.sleep(_RETRY_S)
 
-    async def _post(self, job_id: str, result: dict[str, Any]) -> None:
+    async def _post(self, job_id: str, result: dict[str, Any]) -> Optional[dict[str, Any]]:
+        """Bring the end of a job; returns the next one, if there is one for this worker already."""
         try:
             body = self._encode(result)
         except Unwritable as error:
             kept = {key: result[key] for key in ("stopPod",) if key in result}
             body = self._encode({**kept, "error": str(error)})
-        await self._bring("RUNPOD_WEBHOOK_POST_OUTPUT", job_id, body)
+        url = f"{self._url_of_result('RUNPOD_WEBHOOK_POST_OUTPUT', job_id)}&then_take=1"
+        status, answer = await self._calls.call("POST", url, body)
+        following: dict[str, Any] = json.loads(answer) if status == 200 else {}
+        return following or None
 
     async def _send_chunk(self, job_id: str, chunk: Any) -> Optional[dict[str, Any]]:
         """Post a chunk of a stream; returns the job's end if the chunk is one."""
@@ -242,14 +327,14 @@ class Runner:
             body = self._encode({"output": chunk}, "chunk")
         except Unwritable as error:
             return {"error": str(error)}
-        await self._bring("RUNPOD_WEBHOOK_POST_STREAM", job_id, body)
+        await self._calls.call("POST", self._url_of_result("RUNPOD_WEBHOOK_POST_STREAM", job_id), body)
         return None
 
-    async def _bring(self, variable: str, job_id: str, body: bytes) -> None:
+    def _url_of_result(self, variable: str, job_id: str) -> str:
         if os.getpid() != self._process_id:
             # The handler has forked, and this is the child: the job is its parent's.
             os._exit(0)
-        await self._results.call("POST", f"{_url_of(variable, self._worker_id, job_id)}&isStream=false", body)
+        return f"{_url_of(variable, self._worker_id, job_id)}&isStream=false"
 
     def _encode(self, fields: dict[str, Any], name: str = "output") -> bytes:
         try:

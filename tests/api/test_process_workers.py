@@ -63,6 +63,22 @@ async def control(client, path, **options):
     return answer.status_code, answer.json()
 
 
+async def test_a_worker_of_a_function_asks_for_a_job_only_where_none_waits(project):
+    with (project / "handlers.py").open("a") as code:
+        code.write(WAITS_FOR_A_FILE)
+    go = project / "go"
+    async with processes(project, "until", workers_max=1) as client:
+        ids = [await client.run(str(go)) for _ in range(5)]
+        go.touch()
+        ended = [(await client.get(f"/status-sync/{job_id}")).json() for job_id in ids]
+        assert {body["status"] for body in ended} == {"COMPLETED"}
+        assert len({body["workerId"] for body in ended}) == 1
+        _, journal = await control(client, "/journal?kind=worker")
+        calls = [(entry["operation"], entry["status"]) for entry in journal["entries"]]
+        assert calls.count(("job-take", 200)) == 1
+        assert calls.count(("job-done", 200)) == 5
+
+
 async def test_a_worker_is_shown_with_its_process(project):
     async with processes(project, "talking", workers_min=1, workers_max=1) as client:
         body = await client.runsync("one")

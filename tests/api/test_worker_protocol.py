@@ -212,6 +212,53 @@ async def test_the_end_of_a_job_comes_as_a_form_with_json_in_it():
         assert await client.workers() == {"idle": 1}
 
 
+THEN_TAKE = "?gpu=none&isStream=false&then_take=1"
+
+
+async def test_a_runner_of_ours_gets_its_next_job_with_the_answer_to_a_result():
+    async with served(worker_kind="external") as client:
+        first, second = await client.run(1), await client.run(2)
+        await take_one(client)
+        answer = await done(client, first, {"output": 1}, query=THEN_TAKE)
+        assert (answer.status_code, answer.json()) == (200, {"id": second, "input": 2})
+        body = await client.status(second)
+        assert (body["status"], body["workerId"]) == ("IN_PROGRESS", "w1")
+        assert (await done(client, second, {"output": 2}, query=THEN_TAKE)).json() == {}
+        assert await client.workers() == {"idle": 1}
+
+
+async def test_it_gets_none_of_which_a_fault_may_have_it_lose_the_call():
+    async with served(worker_kind="external") as client:
+        first, second = await client.run(1), await client.run(2)
+        await take_one(client)
+        fault = {"match": {"operation": "job-take"}, "times": 1, "then": {"status": 503}}
+        ordered = await client.http.post("/_emulator/faults", json=fault)
+        assert ordered.status_code in (200, 201), ordered.text
+        assert (await done(client, first, {"output": 1}, query=THEN_TAKE)).json() == {}
+        assert (await take(client)).status_code == 503
+        assert (await take_one(client))["id"] == second
+
+
+async def test_it_gets_none_while_it_is_to_get_none():
+    async with served(worker_kind="external") as client:
+        first, second = await client.run(1), await client.run(2)
+        await take_one(client)
+        worker = client.emulator.endpoint("ep").pool.get("w1")
+        client.emulator.endpoint("ep").pool.pause(worker, "is paused")
+        assert (await done(client, first, {"output": 1}, query=THEN_TAKE)).json() == {}
+        assert (await client.status(second))["status"] == "IN_QUEUE"
+
+
+async def test_a_result_that_is_refused_brings_no_job():
+    async with served(worker_kind="external", result_limit_mib=1) as client:
+        first, second = await client.run(1), await client.run(2)
+        await take_one(client)
+        answer = await done(client, first, {"output": "x" * 1_100_000}, query=THEN_TAKE)
+        assert answer.status_code == 400
+        assert (await client.status(second))["status"] == "IN_QUEUE"
+        assert (await take_one(client))["id"] == second
+
+
 async def test_the_same_end_may_come_again_and_changes_nothing():
     async with external() as client:
         job_id = await client.run()

@@ -71,6 +71,7 @@ def test_what_cannot_be_written_is_refused_until_it_can_be(tmp_path):
     """The disk is full for this process: no file of it may grow."""
     with serving(tmp_path, *EXTERNAL) as server:
         first = server.post("/run", {"input": "x" * 50_000})["id"]
+        waiting = server.post("/run", {"input": 2})["id"]
         taken = server.get("/job-take/w1?job_in_progress=0")
         process = psutil.Process(server.process.pid)
         unlimited = process.rlimit(psutil.RLIMIT_FSIZE)
@@ -78,20 +79,22 @@ def test_what_cannot_be_written_is_refused_until_it_can_be(tmp_path):
         refused = server.request("POST", "/run", json={"input": "y" * 50_000})
         assert refused.status_code == 500
         assert "nothing can be made durable: the state file" in refused.json()["error"]
-        assert ids_of(server) == [first]
+        assert ids_of(server) == [waiting, first]
         assert server.get(f"/status/{first}")["status"] == "IN_PROGRESS"
-        done = server.request("POST", f"/job-done/w1/{taken['id']}", json={"output": 5})
+        # Nor is a job given to a worker with the answer, of which the file could not say who has it.
+        done = server.request("POST", f"/job-done/w1/{taken['id']}?then_take=1", json={"output": 5})
         assert done.status_code == 500
         assert server.request("GET", f"/status/{first}").status_code == 500
-        assert server.get("/health")["jobs"]["inQueue"] == 0
+        assert server.get("/health")["jobs"]["inQueue"] == 1
         process.rlimit(psutil.RLIMIT_FSIZE, unlimited)
         # As the SDK does, the worker brings it again.
         assert server.request("POST", f"/job-done/w1/{taken['id']}", json={"output": 5}).status_code == 200
         second = server.post("/run", {"input": "z"})["id"]
         server.stop(signal.SIGKILL)
     with serving(tmp_path, *EXTERNAL) as server:
-        assert ids_of(server) == [second, first]
+        assert ids_of(server) == [second, waiting, first]
         assert server.get(f"/status/{first}")["output"] == 5
+        assert server.get(f"/status/{waiting}")["status"] == "IN_QUEUE"
 
 
 def test_a_second_emulator_is_refused_and_told_who_has_the_file(tmp_path):

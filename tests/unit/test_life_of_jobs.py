@@ -370,6 +370,18 @@ class LifeOfJobs(RuleBasedStateMachine):
             job = self.ledger.lives[job_id].job
             assert (job.output_json, job.error) == (result.output_json, result.error)
 
+    @precondition(some_worker)
+    @rule(pick=PICK)
+    def take_with_the_answer_to_a_result(self, pick):
+        worker_id = self.a_worker(pick)
+        is_free = self.ledger.hands[worker_id].state == "idle" and not self.ledger.is_busy(worker_id)
+        waiting = [job_id for job_id in self.ledger.queue if not self.ledger.lives[job_id].job.empty_input]
+        job = self.run(self.gateway.take_beside_result, worker_id)
+        expected = waiting[0] if waiting and is_free and self.may_take(worker_id) else None
+        assert (job.id if job else None) == expected
+        if job:
+            self.deliveries.append((worker_id, job.id))
+
     @precondition(some_delivery)
     @rule(pick=PICK)
     def push_chunk(self, pick):
