@@ -124,6 +124,10 @@ class LoopConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A part of an answer has come."""
+        if self._answered is None or self._answered.done():
+            # Nobody has asked for it, and it would be taken for the answer to the next request.
+            self.close()
+            return
         self._come += data
         if not self._ends:
             head, end, _ = self._come.partition(b"\r\n\r\n")
@@ -131,7 +135,7 @@ class LoopConnection(asyncio.Protocol):
                 return
             self._begins = len(head) + len(end)
             self._read_head(bytes(head))
-        if len(self._come) < self._ends or self._answered is None or self._answered.done():
+        if len(self._come) < self._ends:
             return
         body = bytes(self._come[self._begins : self._ends])
         del self._come[: self._ends]

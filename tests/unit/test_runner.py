@@ -148,3 +148,17 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_taken_for_the_next():
             assert server.connections == 2
 
     asyncio.run(asyncio.wait_for(call(), PATIENCE_S))
+
+
+def test_what_nobody_has_asked_for_is_not_taken_for_an_answer():
+    async def call():
+        server = Server([ANSWER, ANSWER], [ANSWER.replace(b"{}", b"[]")])
+        async with server as url:
+            calls = runner.Calls()
+            assert await calls.call("POST", url, b"{}") == (200, b"{}")
+            while calls._connection.is_open:
+                await next_round()
+            assert await calls.call("POST", url, b"{}") == (200, b"[]")
+            assert server.connections == 2
+
+    asyncio.run(asyncio.wait_for(call(), PATIENCE_S))
