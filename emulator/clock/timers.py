@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import defaultdict, deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +47,13 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[str, deque[Timer]] = {}
+        self._lanes: defaultdict[str, deque[Timer]] = defaultdict(deque)
         self._heap: list[Timer] = []
         self._order = 0
-        self._held = 0
         self._dead = 0
 
     def __len__(self) -> int:
-        return self._held - self._dead
+        return self._held() - self._dead
 
     def __iter__(self) -> Iterator[Timer]:
         return (timer for timer in chain(self._heap, *self._lanes.values()) if timer.callback is not None)
@@ -63,14 +62,11 @@ class Timers:
         """Set a timer."""
         self._order += 1
         timer = Timer(when_ms, self._order, kind, callback, argument)
-        lane = self._lanes.get(kind)
-        if lane is None:
-            self._lanes[kind] = deque((timer,))
-        elif not lane or lane[-1].when_ms <= when_ms:
-            lane.append(timer)
-        else:
+        lane = self._lanes[kind]
+        if lane and lane[-1].when_ms > when_ms:
             heapq.heappush(self._heap, timer)
-        self._held += 1
+        else:
+            lane.append(timer)
         return timer
 
     def cancel(self, timer: Timer) -> None:
@@ -80,25 +76,23 @@ class Timers:
         lane = self._lanes[timer.kind]
         if lane and lane[-1].callback is None:
             lane.pop()
-            self._held -= 1
         elif lane and lane[0].callback is None:
             lane.popleft()
-            self._held -= 1
         else:
             self._dead += 1
-            if self._dead > _SWEEP_FROM and self._dead * 2 > self._held:
+            if self._dead > _SWEEP_FROM and self._dead * 2 > self._held():
                 self._sweep()
 
     def first(self) -> Timer | None:
         """The earliest armed timer."""
         while self._heap and self._heap[0].callback is None:
             heapq.heappop(self._heap)
-            self._bury()
+            self._dead -= 1
         first = self._heap[0] if self._heap else None
         for lane in self._lanes.values():
             while lane and lane[0].callback is None:
                 lane.popleft()
-                self._bury()
+                self._dead -= 1
             if lane and (first is None or lane[0] < first):
                 first = lane[0]
         return first
@@ -109,7 +103,6 @@ class Timers:
             heapq.heappop(self._heap)
         else:
             self._lanes[timer.kind].popleft()
-        self._held -= 1
 
     def clear(self) -> None:
         """Disarm all."""
@@ -117,16 +110,15 @@ class Timers:
             timer.disarm()
         self._lanes.clear()
         self._heap.clear()
-        self._held = self._dead = 0
+        self._dead = 0
 
-    def _bury(self) -> None:
-        self._held -= 1
-        self._dead -= 1
+    def _held(self) -> int:
+        """How many are in memory, the dead among them."""
+        return len(self._heap) + sum(map(len, self._lanes.values()))
 
     def _sweep(self) -> None:
         self._heap = [timer for timer in self._heap if timer.callback is not None]
         heapq.heapify(self._heap)
         for kind, lane in self._lanes.items():
             self._lanes[kind] = deque(timer for timer in lane if timer.callback is not None)
-        self._held = len(self._heap) + sum(map(len, self._lanes.values()))
         self._dead = 0

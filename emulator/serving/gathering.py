@@ -46,8 +46,8 @@ class GatheringProtocol(HttpToolsProtocol):
         #: A request has begun, and has not come whole: its head, or its body.
         self._is_half_sent = False
         self.in_head = False
-        #: Bytes that have come of it.
-        self._head_size = 0
+        #: Bytes that came last, and that have come of the request, at most, since it began.
+        self._piece_size = self._come_size = 0
         #: It was answered at its head.
         self._is_refused = False
         self._half_closed: HalfClosed | None = None
@@ -74,9 +74,10 @@ class GatheringProtocol(HttpToolsProtocol):
             reading_on.drop(data)
             return
         self._idle.wake(self._gathering)
+        self._piece_size = len(data)
         if self.in_head:
-            self._head_size += len(data)
-            if self._head_size > 2 * _HEAD_MAX_KIB * 1024:
+            self._come_size += self._piece_size
+            if self._come_size > 2 * _HEAD_MAX_KIB * 1024:
                 # What has been kept of it could grow without end.
                 self._refuse_head()
                 return
@@ -111,7 +112,7 @@ class GatheringProtocol(HttpToolsProtocol):
         """A request begins: an ordered fault may have to cut its connection, and a worker may be calling."""
         super().on_message_begin()
         self._is_half_sent = self.in_head = True
-        self._head_size = 0
+        self._come_size = self._piece_size
         self.scope["emulator.connection"] = self._gathering  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
@@ -119,10 +120,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self.in_head = False
         if self._is_refused:
             return
-        size = len(self.url)
-        for name, value in self.headers:
-            size += len(name) + len(value) + 4
-        if size > _HEAD_MAX_KIB * 1024:
+        if self._come_size > _HEAD_MAX_KIB * 1024 and self._head_size() > _HEAD_MAX_KIB * 1024:
             self._refuse_head()
             return
         super().on_headers_complete()
@@ -157,6 +155,9 @@ class GatheringProtocol(HttpToolsProtocol):
             self._answer_at_once(HTTPStatus.REQUEST_TIMEOUT, _TOO_LATE)
         self._is_half_sent = False
         self._gathering.close()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _refuse_head(self) -> None:
         """A head is too large: the rest of the request is not looked at."""
