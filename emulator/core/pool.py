@@ -284,6 +284,7 @@ class WorkerPool:
         if self._launcher is None or worker.external:
             return False
         worker.paused = f"is about to die: {reason}"
+        worker.dying = True
         self._launcher.crash(worker.id, reason)
         return True
 
@@ -464,7 +465,8 @@ class WorkerPool:
         self._begin_start(worker)
 
     def _on_idle(self, worker: Worker) -> None:
-        if len(self._workers) <= self._config.workers_min:
+        # One that is dying is not idle, however long that takes: its crash is to be told, and counted.
+        if worker.dying or len(self._workers) <= self._config.workers_min:
             return
         # With new code that has not been up yet, it is the older code that would be parked.
         if self._config.flashboot and not self.starts.code_is_new:
@@ -483,6 +485,7 @@ class WorkerPool:
         worker.stopping.clear()
         worker.unseen.clear()
         worker.paused = ""
+        worker.dying = False
         self.interference.forget(worker)
         worker.stop_signals.clear()
         worker.stop_called.notify()

@@ -68,7 +68,7 @@ class Worker:
     """One worker's record. Only `WorkerPool` and `Endpoint` change it."""
 
     __slots__ = (
-        "by_batch", "complaint", "crashes", "external", "heard_of", "hung_up", "id", "idle_since_ms",
+        "by_batch", "complaint", "crashes", "dying", "external", "heard_of", "hung_up", "id", "idle_since_ms",
         "idle_timer", "jobs", "last_error", "last_job_id", "missing", "paused", "ping_timer", "polls",
         "reason", "replaces", "restart_timer", "retiring", "since_ms", "starting_ms", "state",
         "stop_called", "stop_signals", "stopping", "takes", "takes_beside", "unparked", "unseen",
@@ -121,6 +121,8 @@ class Worker:
         self.retiring = ""
         #: Why it is given nothing, though it may ask: what it does, for a person. Empty while it is.
         self.paused = ""
+        #: It is being ended as if by itself, which may take a while.
+        self.dying = False
         #: Jobs that are its by the books, and that it has never seen.
         self.unseen: set[str] = set()
         #: Crashes in a row.

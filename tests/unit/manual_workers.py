@@ -27,6 +27,8 @@ class ManualLauncher:
         self.alive: list[str] = []
         self.stopped: list[str] = []
         self.killed: list[str] = []
+        #: To crash: the test says when the gateway is told.
+        self.crashing: list[str] = []
         self.starts = 0
 
     def start(self, worker_id: str) -> None:
@@ -49,7 +51,7 @@ class ManualLauncher:
         """It has been waiting."""
 
     def crash(self, worker_id: str, reason: str) -> None:
-        raise NotImplementedError
+        self.crashing.append(worker_id)
 
     def kill(self, worker_id: str) -> bool:
         self.alive.remove(worker_id)

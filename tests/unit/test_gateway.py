@@ -1,6 +1,7 @@
 """The worker's door: takes, results, heartbeats and stop signals (wire.md 7)."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -384,3 +385,30 @@ async def test_a_worker_that_goes_may_let_go_of_its_last_job_by_a_late_result(st
     stage.finish(replaced, output_json=b"1", stop_worker=True)
     assert not stage.gateway.finish(worker_id, cancelled.id, JobResult(output_json=b"1"))
     assert worker_id not in stage.launcher.alive
+
+
+async def test_a_worker_that_is_dying_is_not_ended_as_idle_however_long_that_takes():
+    stage = Stage(workers_max=1, idle_timeout_s=5)
+    stage.submit()
+    job = await stage.take_one()
+    failure = {
+        "event": "prestart_failed",
+        "hook": "load",
+        "error_type": "OSError",
+        "error_message": "no weights",
+    }
+    stage.finish(job, error=json.dumps(failure))
+    waiting = stage.submit()
+    worker_id = job.worker_id
+    assert stage.launcher.crashing == [worker_id]
+    await stage.clock.advance(60_000)
+    assert stage.endpoint.pool.get(worker_id).state == "idle"
+    assert waiting.status == "IN_QUEUE"
+    stage.gateway.crashed(worker_id, "init failed")
+    assert "restarting in 1000 ms: init failed" in stage.endpoint.pool.get(worker_id).reason
+    await stage.clock.advance(1_000)
+    assert await stage.take_one(worker_id) is waiting
+    # Up again, it is idle like any other.
+    stage.finish(waiting)
+    await stage.clock.advance(5_000)
+    assert stage.endpoint.pool.get(worker_id) is None
