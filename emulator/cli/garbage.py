@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: After how many new objects these are looked at: half a millisecond's work.
-_THRESHOLD = 2_000
+#: After how many new objects, less those that have gone, the new are looked at. Under load about as many old
+#: ones go, out of the journal, as come: by then several times as many are new, and a look takes a millisecond.
+_THRESHOLD = 500
 #: After so many such looks what has outlived one of them is looked at once more, and then no more: what was
-#: under way at the first is over by then.
-_LOOKS = 5
+#: under way at the first is over by then. Of a look, this is the longest.
+_LOOKS = 2
 #: All is looked at when it is told to be.
 _NEVER = 1_000_000_000
 #: Real seconds between looks at all that has come since the start.
