@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: After how many new objects, less those that have gone, the new are looked at. Under load about as many old
-#: ones go, out of the journal, as come: by then several times as many are new, and a look takes a millisecond.
+#: ones go, out of the journal, as come: by then several times as many are new, and a look takes a
+#: millisecond.
 _THRESHOLD = 500
 #: After so many such looks what has outlived one of them is looked at once more, and then no more: what was
 #: under way at the first is over by then. Of a look, this is the longest.

@@ -101,10 +101,10 @@ class _TextFormatter(LineFormatter):
     def lines(self, lines: list[Line]) -> str:
         # Whether there is anything in them that must not be written as it is, can be asked of all together.
         texts: list[str] = []
-        of, head = (-1, -1), ""
+        of_ms, of_level, head = -1, -1, ""
         for at_ms, level, message, _ in lines:
-            if of != (at_ms, level):
-                of, head = (at_ms, level), self._head(at_ms, level)
+            if at_ms != of_ms or level != of_level:
+                of_ms, of_level, head = at_ms, level, self._head(at_ms, level)
             texts.append(head + message)
         text = "\n".join(texts)
         is_plain = text.count("\n") == len(texts) - 1 and text.replace("\n", "").isprintable()

@@ -56,7 +56,7 @@ class LogWriter(LineHandler):
     """Writes lines to a file descriptor, in order; what there is no room for is counted, and told of."""
 
     _thread: threading.Thread | None
-    _lines: deque[tuple[Line | str, int]]
+    _lines: deque[Line | str]
     _characters: int
     _dropped: int
     _is_writing: bool
@@ -106,7 +106,7 @@ class LogWriter(LineHandler):
                 return
             if self._dropped:
                 self._tell_dropped()
-            self._lines.append((line, size))
+            self._lines.append(line)
             self._characters += size
             if self._is_asleep:
                 self._is_asleep = False
@@ -116,7 +116,7 @@ class LogWriter(LineHandler):
         told = f"{self._dropped} lines of the log were dropped here: nobody read them as fast as they came"
         self._dropped = 0
         # Whatever the room is: what it counts cannot be counted again.
-        self._lines.append(((wall_clock_ms(), logging.WARNING, told, _NOTHING), len(told)))
+        self._lines.append((wall_clock_ms(), logging.WARNING, told, _NOTHING))
         self._characters += len(told)
 
     def _start_anew(self) -> None:
@@ -151,12 +151,7 @@ class LogWriter(LineHandler):
                     self._is_asleep = True
                     self._came.wait()
                 self._is_asleep = False
-                lines, size = [], 0
-                while self._lines and size < _AT_A_TIME:
-                    line, its_size = self._lines.popleft()
-                    lines.append(line)
-                    size += its_size
-                self._characters -= size
+                lines = self._next_lines()
                 self._is_writing = True
             data = memoryview(self._laid_out(lines).encode("utf-8", "replace"))
             while data:
@@ -168,6 +163,21 @@ class LogWriter(LineHandler):
                 except OSError:
                     # Nobody can read it any more.
                     break
+
+    def _next_lines(self) -> list[Line | str]:
+        """As many as are written at a time; mostly all."""
+        if self._characters <= _AT_A_TIME:
+            lines = list(self._lines)
+            self._lines.clear()
+            self._characters = 0
+            return lines
+        lines, size = [], 0
+        while self._lines and size < _AT_A_TIME:
+            line = self._lines.popleft()
+            lines.append(line)
+            size += len(line if isinstance(line, str) else line[2])
+        self._characters -= size
+        return lines
 
     def _laid_out(self, lines: list[Line | str]) -> str:
         parts: list[str] = []

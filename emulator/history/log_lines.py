@@ -41,9 +41,8 @@ def log_event(event: Event, *, old_news: bool = False) -> None:
 
 def _log_job(event: JobMoved) -> None:
     job, before, status = event.job, event.before, event.job.status
-    told = f"{event.endpoint_id} job {job.id} {status}"
-    if before is not None:
-        told = f"{event.endpoint_id} job {job.id} {before} → {status}"
+    steps = status if before is None else f"{before} → {status}"
+    told = f"{event.endpoint_id} job {job.id} {steps}"
     if status is JobStatus.IN_PROGRESS:
         told += f" worker={job.worker_id} delay={job.delay_ms} ms"
     elif job.execution_ms is not None:
