@@ -48,18 +48,23 @@ def measure(report: Report, scale: Scale) -> None:
 
     :raises NotMeasured: a server does not come up or does not end.
     """
+    jobs_per_s: dict[str, float] = {}
     for kind in (DEV_SERVER, INLINE, FUNCTION):
         say(f"workers: {kind.name}")
         with Server(kind) as server:
             server.wait_until_ready()
             runsync(server)
             at_once, alone = (load.run(_load(server, scale, connections)) for connections in (16, 1))
+        jobs_per_s[kind.name] = at_once.requests_per_s
         report.add(
             "workers",
             Figure(name=f"echo, 16 connections: {kind.name}", value=at_once.requests_per_s, unit="jobs/s"),
             Figure(name=f"one job at a time: {kind.name}, p50", value=alone.p50_ms, unit="ms"),
             Figure(name=f"one job at a time: {kind.name}, p99", value=alone.p99_ms, unit="ms"),
         )
+    ratio = jobs_per_s[FUNCTION.name] / jobs_per_s[INLINE.name]
+    name = f"echo, 16 connections: {FUNCTION.name} / {INLINE.name}"
+    report.add("workers", Figure(name=name, value=ratio, unit="x", target=Target.at_least(0.5)))
     for kind in (SCRIPT, EXTERNAL):
         say(f"workers: {kind.name}")
         with Server(kind) as server:

@@ -392,12 +392,11 @@ class Journal:
         finally:
             del self._waiters[waiter]
 
-    def clear(self, endpoint_id: str | None = None) -> int:
-        """Forget all entries, or those of one endpoint; returns how many."""
-        forgotten = sum(
-            kept.forget(lambda entry: endpoint_id in (None, entry.endpoint_id))
-            for kept in self._recent.values()
-        )
+    def clear(self, endpoint_id: str | None = None) -> list[Entry]:
+        """Forget all entries, or those of one endpoint; returns them."""
+        forgotten: list[Entry] = []
+        for kept in self._recent.values():
+            forgotten += kept.forget(lambda entry: endpoint_id in (None, entry.endpoint_id))
         for waiter in self._waiters:
             waiter.missing = waiter.count - (0 if endpoint_id is None else len(self.find(waiter.query)))
         return forgotten

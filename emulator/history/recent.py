@@ -59,9 +59,9 @@ class Recent(Generic[T]):
         """Let go of one."""
         self._bytes -= self._items.popleft().size
 
-    def forget(self, unwanted: Callable[[T], bool]) -> int:
-        """Let go of the items that are `unwanted`; returns how many."""
-        before = len(self._items)
+    def forget(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out the items that are `unwanted`, oldest first."""
+        forgotten = [item for item in self._items if unwanted(item)]
         self._items = deque(item for item in self._items if not unwanted(item))
         self._bytes = sum(item.size for item in self._items)
-        return before - len(self._items)
+        return forgotten

@@ -69,7 +69,7 @@ async def read(
 @router.delete("/journal")
 async def clear(controls: Given, endpoint: str | None = None) -> Deleted:
     """Forget all entries, or those of one endpoint."""
-    return Deleted(deleted=controls.journal.clear(endpoint))
+    return Deleted(deleted=len(controls.journal.clear(endpoint)))
 
 
 @router.post("/journal/find", response_model=JournalView)
