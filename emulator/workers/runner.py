@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 #: The server holds a poll for a minute.
 _POLL_TIMEOUT_S = 90
@@ -171,14 +171,13 @@ class Calls:
         self, method: str, url: str, body: Optional[bytes] = None, timeout_s: Optional[float] = None
     ) -> tuple[int, bytes]:
         """Status and body of an answer; tries again until there is one, for which it waits `timeout_s`."""
-        parts = urlsplit(url)
-        request = self._request(method, parts, body)
+        request = self._request(method, url, body)
         while True:
             connection = self._connection
             is_new = connection is None or not connection.is_open
             try:
                 if connection is None or is_new:
-                    connection = self._connection = await _connect(parts)
+                    connection = self._connection = await _connect(url)
                 return await connection.ask(request, timeout_s)
             except OSError:
                 if is_new:
@@ -190,16 +189,17 @@ class Calls:
                     connection.close()
                 raise
 
-    def _request(self, method: str, parts: SplitResult, body: Optional[bytes]) -> bytes:
-        head = f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+    def _request(self, method: str, url: str, body: Optional[bytes]) -> bytes:
+        host, _, target = url.partition("://")[2].partition("/")
+        head = f"{method} /{target} HTTP/1.1\r\nHost: {host}\r\n"
         head += f"Authorization: {self._authorization}\r\n"
         if body is not None:
             head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
         return b"%b\r\n%b" % (head.encode("latin-1"), body or b"")
 
 
-async def _connect(parts: SplitResult) -> LoopConnection:
-    loop = asyncio.get_running_loop()
+async def _connect(url: str) -> LoopConnection:
+    parts, loop = urlsplit(url), asyncio.get_running_loop()
     _, connection = await loop.create_connection(
         LoopConnection, parts.hostname or "", parts.port or http.client.HTTP_PORT
     )
@@ -211,6 +211,9 @@ class Runner:
 
     def __init__(self, function: Callable[[dict[str, Any]], Any], why_not_json: Callable[..., Any]) -> None:
         self._function = function
+        # As the SDK tells them apart: it does not look into an object that can be called.
+        self._streams_async = inspect.isasyncgenfunction(function)
+        self._streams = inspect.isgeneratorfunction(function)
         self._why_not_json = why_not_json
         self._worker_id = os.environ["RUNPOD_POD_ID"]
         self._take_url = os.environ["RUNPOD_WEBHOOK_GET_JOB"].replace("$ID", self._worker_id)
@@ -252,10 +255,9 @@ class Runner:
             job = following or await self._take()
 
     async def _run_job(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
-        # As the SDK tells them apart: it does not look into an object that can be called.
-        if inspect.isasyncgenfunction(self._function):
+        if self._streams_async:
             return await self._stream_async(job_id, job)
-        if inspect.isgeneratorfunction(self._function):
+        if self._streams:
             return await self._stream(job_id, job)
         return await self._attempt(job)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 
@@ -18,7 +17,7 @@ class WorkerSecrets:
 
     def of(self, worker_id: str) -> str:
         """The worker's secret."""
-        return hmac.new(self._key, worker_id.encode(), hashlib.sha256).hexdigest()[:_CHARACTERS]
+        return hmac.digest(self._key, worker_id.encode(), "sha256").hex()[:_CHARACTERS]
 
     def proves(self, worker_id: str, secret: str) -> bool:
         """Whether this is the worker's secret."""
