@@ -31,6 +31,11 @@ class Durability:
     def _ledger(self) -> Ledger | None:
         return None if self._state is None else self._state.ledger
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a state file at all."""
+        return self._state is not None
+
     async def before(self, name: str) -> None:
         """Refuse what would make a job while none can be kept.
 

@@ -38,6 +38,8 @@ _BATCH_MAX = 1_000
 #: The SDK looks ten times a second for jobs that have come, and drops a stop signal for one it has not
 #: begun with: such a signal is held back for so many real ms.
 _BEGUN_WITHIN_MS = 300
+#: Of a body, bytes: of a larger one the server stops reading until it is asked for more.
+_READ_AT_ONCE = 64 * 1024
 #: The loop rounds from the end of a connection to the end of what was done for it.
 _ROUNDS_TO_HANG_UP = 3
 #: Real seconds before a worker hears that no job can be given to it.
@@ -219,21 +221,19 @@ async def job_done(asked: WorkerCall) -> Reply:
 async def _with_next_job(asked: WorkerCall, reply: Reply) -> Reply:
     """The answer to a result, with the next job in it where one waits: the runner of bare functions
     (`workers/runner.py`) then makes one call for a quick job, not two.
+
+    Not where the job's move would have to be on disk first, or where the end of the connection may not have
+    been read: such a worker asks, and is listened for meanwhile.
     """
+    if asked.durability.is_kept or len(asked.call.body_read) > _READ_AT_ONCE:
+        return reply
     for _ in range(_ROUNDS_TO_HANG_UP):
         await next_round()
     connection = asked.call.connection
     if connection is None or connection.is_closing():
         return reply
     job = asked.gateway.take_beside_result(asked.worker_id)
-    if job is None:
-        return reply
-    try:
-        await asked.durability.all_kept()
-    except NotKept:
-        asked.gateway.hand_back(asked.worker_id, [job.id])
-        return reply
-    return Reply(200, _job_text(job))
+    return reply if job is None else Reply(200, _job_text(job))
 
 
 async def ping(asked: WorkerCall) -> Reply:

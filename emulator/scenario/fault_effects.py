@@ -180,7 +180,7 @@ class FaultEffects(Interference):
     # What a worker brings, and hears
 
     def hands_on(self) -> bool:
-        """Not while a fault may strike its call for the next job."""
+        """Not while a fault for calls is in force: it may be one for the call that asks for a job."""
         return not self.faults.any_at(Point.CALL)
 
     def loses_result(self, job: Job, worker: Worker) -> bool:

@@ -46,8 +46,10 @@ class GatheringProtocol(HttpToolsProtocol):
         #: A request has begun, and has not come whole: its head, or its body.
         self._is_half_sent = False
         self.in_head = False
-        #: Bytes that came last, and that have come of the request, at most, since it began.
-        self._piece_size = self._come_size = 0
+        #: Bytes that came last; of the head, at most; and of the pieces that were of the head alone.
+        self._piece_size = self._come_size = self._head_pieces_size = 0
+        #: A request has begun in what came last.
+        self._has_begun = False
         #: It was answered at its head.
         self._is_refused = False
         self._half_closed: HalfClosed | None = None
@@ -74,14 +76,16 @@ class GatheringProtocol(HttpToolsProtocol):
             reading_on.drop(data)
             return
         self._idle.wake(self._gathering)
-        self._piece_size = len(data)
-        if self.in_head:
+        was_in_head, self._has_begun, self._piece_size = self.in_head, False, len(data)
+        if was_in_head:
             self._come_size += self._piece_size
-            if self._come_size > 2 * _HEAD_MAX_KIB * 1024:
+        super().data_received(data)
+        if was_in_head and self.in_head and not self._has_begun:
+            self._head_pieces_size += self._piece_size
+            if self._head_pieces_size > 2 * _HEAD_MAX_KIB * 1024 and not self._is_refused:
                 # What has been kept of it could grow without end.
                 self._refuse_head()
                 return
-        super().data_received(data)
         if self._is_half_sent:
             self._half_sent.saw(self)
 
@@ -112,7 +116,7 @@ class GatheringProtocol(HttpToolsProtocol):
         """A request begins: an ordered fault may have to cut its connection, and a worker may be calling."""
         super().on_message_begin()
         self._is_half_sent = self.in_head = True
-        self._come_size = self._piece_size
+        self._come_size, self._head_pieces_size, self._has_begun = self._piece_size, 0, True
         self.scope["emulator.connection"] = self._gathering  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:

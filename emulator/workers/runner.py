@@ -141,6 +141,8 @@ class LoopConnection(asyncio.Protocol):
         del self._come[: self._ends]
         self._ends = 0
         self._answered.set_result((self._status, body))
+        if self._come:
+            self.close()
 
     def _read_head(self, head: bytes) -> None:
         first, *lines = head.lower().split(b"\r\n")
@@ -255,11 +257,21 @@ class Runner:
             job = following or await self._take()
 
     async def _run_job(self, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
-        if self._streams_async:
-            return await self._stream_async(job_id, job)
-        if self._streams:
-            return await self._stream(job_id, job)
-        return await self._attempt(job)
+        try:
+            if self._streams_async:
+                return await self._stream_async(job_id, job)
+            if self._streams:
+                return await self._stream(job_id, job)
+            return await self._attempt(job)
+        finally:
+            self._end_if_forked()
+
+    def _end_if_forked(self) -> None:
+        """End a child that the handler has forked and that has left it: the job, the loop and the connections
+        are its parent's.
+        """
+        if os.getpid() != self._process_id:
+            os._exit(0)
 
     async def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -306,11 +318,11 @@ class Runner:
         while True:
             url = f"{self._take_url}&job_in_progress=0"
             status, body = await self._calls.call("GET", url, timeout_s=_POLL_TIMEOUT_S)
-            if status == 200:
-                job: dict[str, Any] = json.loads(body)
+            job = _job_in(body) if status == 200 else None
+            if job is not None:
                 return job
             if status != 204:
-                # This worker is going away, and will be ended.
+                # This worker is going away, and will be ended, or a fault was ordered for the call.
                 await asyncio.sleep(_RETRY_S)
 
     async def _post(self, job_id: str, result: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -322,8 +334,7 @@ class Runner:
             body = self._encode({**kept, "error": str(error)})
         url = f"{self._url_of_result('RUNPOD_WEBHOOK_POST_OUTPUT', job_id)}&then_take=1"
         status, answer = await self._calls.call("POST", url, body)
-        following: dict[str, Any] = json.loads(answer) if status == 200 else {}
-        return following or None
+        return _job_in(answer) if status == 200 else None
 
     async def _send_chunk(self, job_id: str, chunk: Any) -> Optional[dict[str, Any]]:
         """Post a chunk of a stream; returns the job's end if the chunk is one."""
@@ -337,9 +348,7 @@ class Runner:
         return None
 
     def _url_of_result(self, variable: str, job_id: str) -> str:
-        if os.getpid() != self._process_id:
-            # The handler has forked, and this is the child: the job is its parent's.
-            os._exit(0)
+        self._end_if_forked()
         return f"{_url_of(variable, self._worker_id, job_id)}&isStream=false"
 
     def _encode(self, fields: dict[str, Any], name: str = "output") -> bytes:
@@ -384,6 +393,15 @@ class Runner:
             query = urlencode({"job_id": self._job_id} if self._job_id else {})
             pings.call("GET", f"{_url_of('RUNPOD_WEBHOOK_PING', self._worker_id)}&{query}")
             time.sleep(interval_s)
+
+
+def _job_in(answer: bytes) -> Optional[dict[str, Any]]:
+    """The job in an answer; None where something else is in it, as a fault may have ordered."""
+    try:
+        job = json.loads(answer)
+    except ValueError:
+        return None
+    return job if isinstance(job, dict) and isinstance(job.get("id"), str) else None
 
 
 def _url_of(variable: str, worker_id: str, job_id: Optional[str] = None) -> str:

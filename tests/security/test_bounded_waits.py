@@ -186,6 +186,23 @@ async def test_a_head_that_is_too_large_is_refused_with_a_sentence(sent):
         assert (await client.get("/health", headers={"x-large": "x" * 60_000})).status_code == 200
 
 
+async def test_what_came_with_a_head_is_not_counted_as_one():
+    """A body before it in the same piece, or after it."""
+    body = b'{"input":"' + b"x" * 100_000 + b'"}'
+    head = b"POST /v2/ep/run HTTP/1.1\r\nHost: localhost\r\nAuthorization: any\r\nX-Large: "
+    rest = b"x" * 40_000 + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with served(worker_kind="external") as client:
+        url = httpx.URL(client.emulator.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(head + rest + body + head)
+        for number in range(3):
+            answer = await reader.readuntil(b'"IN_QUEUE"}')
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer
+            writer.write(rest + body + (head if number < 2 else b""))
+        assert (await reader.readuntil(b'"IN_QUEUE"}')).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_control_body_that_is_too_large_is_refused(announced):
     """200 MB took 380, for good (20)."""

@@ -150,9 +150,10 @@ def test_the_answer_to_a_call_that_was_given_up_is_not_taken_for_the_next():
     asyncio.run(asyncio.wait_for(call(), PATIENCE_S))
 
 
-def test_what_nobody_has_asked_for_is_not_taken_for_an_answer():
+@pytest.mark.parametrize("pieces", [[ANSWER, ANSWER], [ANSWER * 2]])
+def test_what_nobody_has_asked_for_is_not_taken_for_an_answer(pieces):
     async def call():
-        server = Server([ANSWER, ANSWER], [ANSWER.replace(b"{}", b"[]")])
+        server = Server(pieces, [ANSWER.replace(b"{}", b"[]")])
         async with server as url:
             calls = runner.Calls()
             assert await calls.call("POST", url, b"{}") == (200, b"{}")
@@ -162,3 +163,9 @@ def test_what_nobody_has_asked_for_is_not_taken_for_an_answer():
             assert server.connections == 2
 
     asyncio.run(asyncio.wait_for(call(), PATIENCE_S))
+
+
+@pytest.mark.parametrize("answer", [b"ok", b"", b"[]", b'{"status":200}', b'{"id":1}'])
+def test_what_is_no_job_is_not_run(answer):
+    assert runner._job_in(answer) is None
+    assert runner._job_in(b'{"id":"a","input":1}') == {"id": "a", "input": 1}

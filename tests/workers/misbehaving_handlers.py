@@ -68,8 +68,12 @@ def crashes_with_children(path):
 
 
 def forks(path):
-    """Both return; the child of the handler is not the worker."""
-    return "child" if os.fork() == 0 else "parent"
+    """Both return; the child of the handler is not the worker, and ends as it leaves it."""
+    child = os.fork()
+    if child == 0:
+        return "child"
+    os.waitpid(child, 0)
+    return "parent"
 
 
 def forks_and_leaves_the_child(path):
