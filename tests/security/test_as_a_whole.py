@@ -321,13 +321,15 @@ async def test_a_bare_function_is_replaced_as_it_asked_though_its_output_is_no_j
     """Its result was told without that (29)."""
     monkeypatch.setenv("RUNPOD_POD_ID", "w")
     monkeypatch.setenv("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1:1/job-take/$ID?")
+    monkeypatch.setenv("RUNPOD_WEBHOOK_POST_OUTPUT", "http://127.0.0.1:1/job-done/w/$ID?")
     told = []
 
-    async def bring(self, variable, job_id, body):
+    async def call(self, method, url, body):
         told.append(json.loads(body))
+        return 200, b"{}"
 
-    monkeypatch.setattr(runner.Runner, "_bring", bring)
+    monkeypatch.setattr(runner.Calls, "call", call)
     worker = runner.Runner(lambda job: {"x": object(), "refresh_worker": True}, why_not_json)
-    await worker._run_job("j", {"id": "j"})
+    assert await worker._post("j", await worker._run_job("j", {"id": "j"})) is None
     assert told[0]["stopPod"] is True
     assert "object" in told[0]["error"]
