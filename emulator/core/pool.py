@@ -284,7 +284,8 @@ class WorkerPool:
         if self._launcher is None or worker.external:
             return False
         worker.paused = f"is about to die: {reason}"
-        worker.dying = True
+        # One that is not up may have no process yet: it comes up as if nothing had been.
+        worker.dying = worker.state in _UP
         self._launcher.crash(worker.id, reason)
         return True
 

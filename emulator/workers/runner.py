@@ -117,6 +117,12 @@ class LoopConnection(asyncio.Protocol):
         self.is_open = False
         self._transport.abort()
 
+    def replace_by_nothing(self) -> None:
+        """Have this process's number for it mean another file, of which there is nothing to read."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, self._transport.get_extra_info("socket").fileno())
+        os.close(nothing)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         self._transport = transport
@@ -191,6 +197,14 @@ class Calls:
                     connection.close()
                 raise
 
+    def leave_to_parent(self) -> None:
+        """In a child that a handler has forked: read nothing on the connection, and end nothing of it.
+
+        A loop that goes on in the child waits for the same files as that of its parent.
+        """
+        if self._connection is not None and self._connection.is_open:
+            self._connection.replace_by_nothing()
+
     def _request(self, method: str, url: str, body: Optional[bytes]) -> bytes:
         host, _, target = url.partition("://")[2].partition("/")
         head = f"{method} /{target} HTTP/1.1\r\nHost: {host}\r\n"
@@ -221,6 +235,8 @@ class Runner:
         self._take_url = os.environ["RUNPOD_WEBHOOK_GET_JOB"].replace("$ID", self._worker_id)
         self._stop_url = self._take_url.replace("/job-take/", "/job-stop/")
         self._calls = Calls()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._calls.leave_to_parent)
         #: The job that runs.
         self._job_id: Optional[str] = None
         self._process_id = os.getpid()
@@ -253,6 +269,8 @@ class Runner:
             del running[job_id]
             # What the SDK does not catch either ends the worker.
             following = None if task.cancelled() else await self._post(job_id, task.result())
+            # Its result may be large, and the next job be long in coming.
+            del task, job
             self._job_id = None
             job = following or await self._take()
 
@@ -270,8 +288,15 @@ class Runner:
         """End a child that the handler has forked and that has left it: the job, the loop and the connections
         are its parent's.
         """
-        if os.getpid() != self._process_id:
+        if os.getpid() == self._process_id:
+            return
+        error = sys.exc_info()[1]
+        if error is None:
             os._exit(0)
+        if isinstance(error, SystemExit):
+            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+        _show(_traceback_of(error))
+        os._exit(1)
 
     async def _attempt(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -414,14 +439,14 @@ def _stream_raised(error: Exception) -> dict[str, Any]:
     return {"error": f"handler: {_message_of(error)} \ntraceback: {_traceback_of(error)}"}
 
 
-def _message_of(error: Exception) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as failure:
         return f"<its message cannot be shown: {type(failure).__name__}>"
 
 
-def _traceback_of(error: Exception) -> str:
+def _traceback_of(error: BaseException) -> str:
     """The traceback from the handler's own frame on."""
     handlers_part = error.__traceback__.tb_next if error.__traceback__ is not None else None
     return "".join(traceback.format_exception(type(error), error, handlers_part))

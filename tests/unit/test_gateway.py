@@ -412,3 +412,18 @@ async def test_a_worker_that_is_dying_is_not_ended_as_idle_however_long_that_tak
     stage.finish(waiting)
     await stage.clock.advance(5_000)
     assert stage.endpoint.pool.get(worker_id) is None
+
+
+async def test_a_worker_that_was_to_die_before_it_was_up_is_ended_as_idle_like_any_other():
+    stage = Stage(workers_max=1, idle_timeout_s=5)
+    waiting = stage.submit()
+    [worker_id] = stage.launcher.alive
+    worker = stage.endpoint.pool.get(worker_id)
+    stage.endpoint.life.crash_worker(worker, "it was killed")
+    # It has no process yet that could be ended, and comes up.
+    take = start(stage.gateway.take(worker_id))
+    await stage.clock.advance(5_000)
+    assert stage.endpoint.pool.get(worker_id) is None
+    with pytest.raises(WorkerGone):
+        await take
+    assert await stage.take_one() is waiting

@@ -27,6 +27,16 @@ async def swallows_cancellation(job):
             pass
 
 
+async def forks_on_the_loop(job):
+    """The child stays on its parent's loop until there is the file."""
+    do, path = job["input"]["do"], job["input"].get("path")
+    if do == "well" or os.fork():
+        return os.getpid()
+    while not os.path.exists(path):
+        await asyncio.sleep(0)
+    return "child"
+
+
 def stream(job):
     yield from range(3)
     raise RuntimeError("after three")
@@ -74,6 +84,14 @@ def forks(path):
         return "child"
     os.waitpid(child, 0)
     return "parent"
+
+
+def forks_and_exits_in_the_child(path):
+    """Its own exit code is what the child leaves."""
+    child = os.fork()
+    if child == 0:
+        sys.exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def forks_and_leaves_the_child(path):

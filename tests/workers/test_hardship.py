@@ -155,12 +155,22 @@ def test_a_stream_that_raises_after_three_chunks_fails_with_them(tmp_path):
         ("script", "deletes_its_folder", "gone"),
         # With the SDK both processes would go on as the same worker, here as in production.
         ("function", "forks", "parent"),
+        ("function", "forks_and_exits_in_the_child", 3),
     ],
 )
 def test_what_a_worker_survives(tmp_path, kind, do, told):
     with endpoint(f"{MISBEHAVING}:handler" if kind == "function" else script_in(tmp_path)) as worker:
         assert worker.runsync(do) == {"status": "COMPLETED", "output": told}
         assert worker.runsync("well") == {"status": "COMPLETED", "output": "well"}
+
+
+def test_a_child_that_stays_on_the_loop_takes_nothing_from_its_parent(tmp_path):
+    with endpoint(f"{MISBEHAVING}:forks_on_the_loop") as worker:
+        jobs = [worker.run("fork", path=str(tmp_path / "go")), *(worker.run("well") for _ in range(30))]
+        bodies = [worker.ended(job_id) for job_id in jobs]
+        assert {body["status"] for body in bodies} == {"COMPLETED"}
+        assert len({body["output"] for body in bodies}) == 1
+        (tmp_path / "go").touch()
 
 
 def test_the_sdk_dies_when_it_cannot_print_and_is_restarted(script):
